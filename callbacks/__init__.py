@@ -1,0 +1,1 @@
+"""What is done with generated samples during validation, test and prediction."""

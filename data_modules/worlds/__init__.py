@@ -1,0 +1,1 @@
+"""Data generators: worlds whose scenes, images, questions and instructions are made here."""

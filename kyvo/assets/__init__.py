@@ -1,0 +1,1 @@
+"""Small weights and tokenizers made by the configs of this repository."""

@@ -1,0 +1,1 @@
+"""Decoding: batched, cached, bound to a grammar."""

@@ -1,0 +1,1 @@
+"""Metrics as arithmetic, in torchmetrics form."""

@@ -1,0 +1,1 @@
+"""Samples to ids and back: vocabulary, text, numbers, images, scenes, grammar."""
