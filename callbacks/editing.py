@@ -1,0 +1,49 @@
+"""Scores the scenes that instructions lead to."""
+
+from collections.abc import Sequence
+
+from lightning import LightningModule, Trainer
+from torchmetrics import Metric
+
+from callbacks.jaccard import EMPTY
+from callbacks.scoring import Scoring
+from kyvo.metrics.edits import EditMetrics
+from kyvo.metrics.jaccard import Rule
+from kyvo.sample import Sample
+from kyvo.task import Task
+from kyvo.tokenizers.sequence import Generation
+
+
+class Editing(Scoring):
+    """Jaccard index of edited scenes beside that of leaving the scene as it is, edit success and preservation.
+
+    Args:
+        taus: Distances below which positions agree; default is those published for the schema.
+        rule: `optimal` matching, or `official`, the published script bug for bug.
+    """
+
+    def __init__(self, taus: list[float] | None = None, rule: Rule = "optimal") -> None:
+        super().__init__()
+        self.taus = taus
+        self.rule = rule
+
+    def scores(self, task: Task) -> bool:
+        """Instruction tasks that write a scene and were given one."""
+        return task.name == "instruction" and "scene" in task.outputs and "scene" in task.inputs
+
+    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+        """`EditMetrics` over the kinds of instruction that the data holds."""
+        kinds = trainer.datamodule.instruction_kinds  # type: ignore[attr-defined]
+        return EditMetrics(module.tokenizer.schema.name, kinds, self.taus, self.rule)
+
+    def update(
+        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+    ) -> None:
+        """Compare with the target scenes, and the source scenes with them."""
+        metric.update(
+            [one.scene or EMPTY for one in written],
+            [sample.read("scene") for sample in samples],
+            [sample.write("scene") for sample in samples],
+            [sample.kind for sample in samples],
+            [one.malformed for one in written],
+        )

@@ -1,0 +1,35 @@
+"""Scores the answers to questions."""
+
+from collections.abc import Sequence
+
+from lightning import LightningModule, Trainer
+from torchmetrics import Metric
+
+from callbacks.scoring import Scoring
+from kyvo.metrics.answers import AnswerAccuracy
+from kyvo.sample import Sample
+from kyvo.task import Task
+from kyvo.tokenizers.sequence import Generation
+
+
+class QuestionAnswering(Scoring):
+    """Exact match of answers, overall and by type, beside the majority answer of each type in the training data."""
+
+    def scores(self, task: Task) -> bool:
+        """Tasks that answer questions."""
+        return task.name == "question_answering"
+
+    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+        """`AnswerAccuracy` over the types of question that the training data holds."""
+        answers = trainer.datamodule.training_answers  # type: ignore[attr-defined]
+        return AnswerAccuracy(sorted(answers), answers)
+
+    def update(
+        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+    ) -> None:
+        """Compare with the true answers."""
+        metric.update(
+            [one.text for one in written],
+            [str(sample.write("text")) for sample in samples],
+            [sample.kind for sample in samples],
+        )

@@ -1,0 +1,30 @@
+"""Counts outputs that parse without a fault."""
+
+from collections.abc import Sequence
+
+from lightning import LightningModule, Trainer
+from torchmetrics import MeanMetric, Metric
+
+from callbacks.scoring import Scoring
+from kyvo.sample import Sample
+from kyvo.task import Task
+from kyvo.tokenizers.sequence import Generation
+
+
+class WellFormed(Scoring):
+    """Share of outputs that parse whole: every object, the exact number of codes, a closed answer."""
+
+    def scores(self, task: Task) -> bool:
+        """Every task."""
+        return True
+
+    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+        """A mean over samples."""
+        return MeanMetric()
+
+    def update(
+        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+    ) -> None:
+        """Count faults."""
+        for one in written:
+            metric.update(float(one.malformed == 0))

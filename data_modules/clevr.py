@@ -1,0 +1,163 @@
+"""The CLEVR data module: batches of a mixture of tasks from a folder of shards, made first if need be."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from data_modules.batches import Batch
+from data_modules.coding import add_codes, fingerprint
+from data_modules.evaluation import EvaluationStream
+from data_modules.families import task_shards
+from data_modules.index import Index
+from data_modules.make import WorldRecipe, make_world
+from data_modules.mixture import TaskMixture
+from data_modules.stream import BatchStream, ResumableLoader
+from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+
+
+class ClevrDataModule(LightningDataModule):
+    """Training and evaluation batches of CLEVR-like worlds.
+
+    Training batches are endless, each of one task (`TaskMixture`), and resume exactly (`ResumableLoader`). Evaluation
+    has one loader for each task, in the order of `tasks`, whose batches carry the samples with their pixels.
+
+    Args:
+        root: Folder of the shards.
+        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures.
+        tasks: How often each task is trained, relative to the others, by its spec; all of them are evaluated.
+        batch_size: Samples of a training batch on each rank.
+        eval_batch_size: Samples of an evaluation batch on each rank.
+        num_workers: Processes that make batches; 0 makes them in the training process.
+        train_limit: Train on the first so many scenes and edits only.
+        val_limit: Validate on the first so many scenes or edits of each task only.
+        test_limit: Test, and predict, on the first so many scenes or edits of each task only.
+        eval_questions: Questions asked of each scene in evaluation, the first ones.
+        epoch_batches: Batches of a training epoch; by default as many as hold the number of training samples.
+        seed: Seed of the mixture and of all shuffles.
+        cache_samples: Decoded samples each worker keeps in memory, about 5 kB each; a world that fits is read once.
+        make: The world to make and code in `root`, as far as it isn't there yet; None to take what is there.
+        workers: Processes that make and code the world.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        tokenizer: UnifiedTokenizer,
+        tasks: dict[str, float],
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        train_limit: int | None = None,
+        val_limit: int | None = None,
+        test_limit: int | None = None,
+        eval_questions: int = 1,
+        epoch_batches: int | None = None,
+        seed: int = 0,
+        cache_samples: int = 100_000,
+        make: WorldRecipe | None = None,
+        workers: int = 2,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.tokenizer = tokenizer
+        self.mixture = TaskMixture(tasks, seed)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.limits = {"train": train_limit, "val": val_limit, "test": test_limit}
+        self.eval_questions = eval_questions
+        self.epoch_batches = epoch_batches
+        self.cache_samples = cache_samples
+        self.make = make
+        self.workers = workers
+        self.tasks = self.mixture.tasks
+        self._train_loader: ResumableLoader | None = None
+
+    def prepare_data(self) -> None:
+        """Make what is missing of the world, and code the pictures that have no codes.
+
+        Raises:
+            ValueError: If `root` holds another world, or codes of another image tokenizer.
+        """
+        if self.make is not None:
+            make_world(self.root, self.make, self.workers)
+        index = Index.read(self.root)
+        if self.tokenizer.image is not None and index.image_tokenizers() - {None} <= {fingerprint(self.tokenizer.image)}:
+            add_codes(self.root, self.tokenizer.image, workers=self.workers)
+
+    def setup(self, stage: str) -> None:
+        """Read the index and check that it fits the tokenizer."""
+        self.index = Index.read(self.root)
+        if self.index.schema != self.tokenizer.schema.name:
+            raise ValueError(
+                f"{self.root} holds scenes of schema {self.index.schema!r}, the tokenizer has {self.tokenizer.schema.name!r}"
+            )
+        if self.tokenizer.image is not None:
+            coded, mine = self.index.image_tokenizers(), fingerprint(self.tokenizer.image)
+            if not coded <= {mine}:
+                raise ValueError(
+                    f"{self.root} has image codes of tokenizer {coded}, this one is {mine}: code it again with "
+                    "`kyvo data code`, or use the tokenizer it was coded with"
+                )
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Endless batches of the mixture, cut into epochs."""
+        # Lightning doubts the length of every iterable data set; these share out the work among workers and ranks.
+        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
+        shards = {task.spec: task_shards(self.index, task, "train", self.limits["train"]) for task in self.tasks}
+        rank, ranks = self._rank
+        stream = BatchStream(
+            self.root, shards, self.tokenizer, self.mixture, self.batch_size, rank, ranks, cache_samples=self.cache_samples
+        )
+        samples = sum(shard.samples for shard in {shard.name: shard for group in shards.values() for shard in group}.values())
+        length = self.epoch_batches or max(1, samples // (self.batch_size * ranks))
+        self._train_loader = ResumableLoader(stream, self._cut(length), self.num_workers, torch.cuda.is_available())
+        return self._train_loader
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """For each task, each validation sample once over all ranks."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """For each task, each test sample once over all ranks."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """The test batches."""
+        return self._evaluation("test")
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of training."""
+        if self._train_loader is not None and stage == "fit":
+            self._train_loader.close()
+
+    def _cut(self, length: int) -> int:
+        """The length of an epoch, no more than the trainer will take of it.
+
+        An epoch that the trainer leaves early would be finished in the next one, and so would end early itself.
+        """
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        if limit is None or limit == 0:
+            return length
+        return min(length, limit) if isinstance(limit, int) else max(1, int(length * limit))
+
+    def _evaluation(self, split: str) -> list[DataLoader[Batch]]:
+        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
+        rank, ranks = self._rank
+        loaders = []
+        for task in self.tasks:
+            shards = task_shards(self.index, task, split, self.limits[split])
+            stream = EvaluationStream(
+                self.root, shards, self.tokenizer, task, self.eval_batch_size, self.eval_questions, rank, ranks
+            )
+            loaders.append(DataLoader(stream, batch_size=None, num_workers=self.num_workers))
+        return loaders
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        """This process's rank and their number; (0, 1) outside a trainer."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

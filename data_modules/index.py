@@ -1,0 +1,107 @@
+"""The index of a folder of shards: what was made or packed, which shards hold it, which tokenizer coded it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "index.json"
+FORMAT = "kyvo-shards-1"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file.
+
+    Args:
+        name: File name, beside the index.
+        samples: Number of keys.
+        members: How many keys hold each member.
+        image_tokenizer: Hash of the image tokenizer that made the codes; None if there are none.
+    """
+
+    name: str
+    samples: int
+    members: Mapping[str, int]
+    image_tokenizer: str | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the shard holds pixels, which can be coded."""
+        return any(name.endswith((".png", ".jpg")) for name in self.members)
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `index.json` says; immutable, changed by `with_...` and written whole.
+
+    Args:
+        schema: Name of the scene schema ("clevr").
+        settings: For each split what it was made from: seed, number of scenes, the world.
+        families: Shards by family: a split ("train"), or its edits ("train-edits").
+    """
+
+    schema: str
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    families: Mapping[str, tuple[Shard, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, root: Path) -> "Index":
+        """Read the index of a folder.
+
+        Raises:
+            FileNotFoundError: If the folder has none.
+            ValueError: If it is not of this format.
+        """
+        path = Path(root) / FILE_NAME
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: {root} is no folder of shards (make one with `kyvo data make`)")
+        try:
+            raw = json.loads(path.read_text())
+            families = {name: tuple(Shard(**shard) for shard in shards) for name, shards in raw["families"].items()}
+            form, index = raw["format"], cls(raw["schema"], raw["settings"], families)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not an index of shards: {type(error).__name__}: {error}") from error
+        if form != FORMAT:
+            raise ValueError(f"{path} has format {form!r}, expected {FORMAT!r}")
+        return index
+
+    def write(self, root: Path) -> None:
+        """Write `index.json`, in one step as seen by readers."""
+        path = Path(root) / FILE_NAME
+        partial = path.with_name(FILE_NAME + ".partial")
+        partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        os.replace(partial, path)
+
+    def with_settings(self, split: str, settings: Mapping[str, Any]) -> "Index":
+        """The index with what a split is made from."""
+        return replace(self, settings={**self.settings, split: settings})
+
+    def with_shard(self, family: str, shard: Shard) -> "Index":
+        """The index with a shard added to its family, or put in the place of the one of that name."""
+        others = [old for old in self.families.get(family, ()) if old.name != shard.name]
+        shards = tuple(sorted([*others, shard], key=lambda one: one.name))
+        return replace(self, families={**self.families, family: shards})
+
+    def shards(self, family: str, limit: int | None = None) -> tuple[Shard, ...]:
+        """The shards that hold the first `limit` samples of a family (default: all); the last one may be cut.
+
+        Raises:
+            ValueError: If there is no such family.
+        """
+        if not self.families.get(family):
+            raise ValueError(f"no shards {family!r}; the index has {sorted(self.families)}")
+        kept: list[Shard] = []
+        left = sum(shard.samples for shard in self.families[family]) if limit is None else limit
+        for shard in self.families[family]:
+            if left > 0:
+                kept.append(replace(shard, samples=min(shard.samples, left)))
+                left -= shard.samples
+        return tuple(kept)
+
+    def image_tokenizers(self) -> set[str | None]:
+        """Hashes of the tokenizers that coded the shards with images; None stands for shards not coded yet."""
+        shards = (shard for family in self.families.values() for shard in family)
+        return {shard.image_tokenizer for shard in shards if shard.has_images}

@@ -1,0 +1,220 @@
+"""The training stream: endless batches of a mixture of tasks, at any position of which a run can resume."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from data_modules.batches import Batch, collate
+from data_modules.index import Shard
+from data_modules.mixture import TaskMixture
+from data_modules.order import SampleOrder
+from data_modules.records import Record, load_records
+from kyvo.sample import Sample
+from kyvo.scene import SceneSchema
+from kyvo.task import Task
+from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+
+
+class RecordCache:
+    """Decoded shards by path, the longest unused dropped first.
+
+    Args:
+        schema: How scenes are read.
+        capacity: Number of samples held at most; a single shard is always held.
+    """
+
+    def __init__(self, schema: SceneSchema, capacity: int) -> None:
+        self.schema = schema
+        self.capacity = capacity
+        self._shards: OrderedDict[Path, list[Record]] = OrderedDict()
+
+    def load(self, path: Path, samples: int) -> list[Record]:
+        """The first samples of a shard, read from its tar file only if they aren't held."""
+        if path not in self._shards:
+            self._shards[path] = load_records(path, samples, self.schema)
+        self._shards.move_to_end(path)
+        while len(self._shards) > 1 and sum(map(len, self._shards.values())) > self.capacity:
+            self._shards.popitem(last=False)
+        return self._shards[path]
+
+
+@dataclass(frozen=True)
+class SampleStream:
+    """The samples of one task as one reader meets them, endless and in shuffled order.
+
+    Args:
+        root: Folder of the shards.
+        shards: The shards of all readers.
+        order: Which of them this reader visits, and when.
+        questions: Whether each visit asks one question of the sample, drawn at random.
+        cache: Where decoded shards are kept.
+    """
+
+    root: Path
+    shards: Sequence[Shard]
+    order: SampleOrder
+    questions: bool
+    cache: RecordCache
+
+    def samples(self, start: int = 0) -> Iterator[Sample]:
+        """Yield samples without end, from a position on; nothing before it is read.
+
+        Raises:
+            ValueError: If a question is to be asked of a sample without any (named by shard and key).
+        """
+        for visits in self.order.windows(start):
+            # Held for as long as the window lasts, whatever other tasks push out of the cache meanwhile.
+            records = {number: self._load(number) for number in {visit.shard for visit in visits}}
+            for visit in visits:
+                record = records[visit.shard][visit.sample]
+                yield self._ask(record, visit.draw, visit.shard) if self.questions else record.sample
+
+    def _load(self, number: int) -> list[Record]:
+        shard = self.shards[number]
+        return self.cache.load(self.root / shard.name, shard.samples)
+
+    def _ask(self, record: Record, draw: int, shard: int) -> Sample:
+        if not record.questions:
+            name = self.shards[shard].name
+            raise ValueError(f"{self.root / name}: key {record.sample.key!r} holds no question to ask")
+        return record.ask(draw % len(record.questions))
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Endless batches, each of one task; with W workers, batch number b is made in lane b mod W from its own shards.
+
+    What batch number b of a rank holds is a function of the arguments, W and b. Nothing else needs saving to resume.
+
+    Args:
+        root: Folder of the shards.
+        shards: For each task of the mixture, by spec, the shards it draws from.
+        tokenizer: Makes the sequences; its schema says how scenes are read.
+        mixture: How often each task is drawn, and the seed of everything.
+        batch_size: Samples of a batch.
+        rank: This process among those that train.
+        ranks: Number of them.
+        window: Number of shards shuffled together.
+        cache_samples: Samples kept decoded in memory by each worker.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        shards: Mapping[str, Sequence[Shard]],
+        tokenizer: UnifiedTokenizer,
+        mixture: TaskMixture,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+        window: int = 8,
+        cache_samples: int = 100_000,
+    ) -> None:
+        self.root = root
+        self.shards = shards
+        self.tokenizer = tokenizer
+        self.mixture = mixture
+        self.batch_size = batch_size
+        self.rank = rank
+        self.ranks = ranks
+        self.window = window
+        self.start = 0
+        self._cache = RecordCache(tokenizer.schema, cache_samples)
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        return self.lane(self.start + worker, workers)
+
+    def check(self, workers: int) -> None:
+        """Raise ValueError if a task has fewer shards than workers x ranks."""
+        for spec, shards in self.shards.items():
+            if len(shards) < workers * self.ranks:
+                raise ValueError(
+                    f"fewer shards than workers x ranks: task {spec} has {len(shards)} shards for {workers} workers x "
+                    f"{self.ranks} ranks; use fewer workers or make the data with more shards"
+                )
+
+    def lane(self, first: int, lanes: int = 1) -> Iterator[Batch]:
+        """Yield the batches numbered first, first + lanes, first + 2 lanes, ..."""
+        tasks = self.mixture.tasks
+        streams: dict[Task, Iterator[Sample]] = {}
+        for task, start in zip(tasks, self._positions(first, lanes), strict=True):
+            streams[task] = self._stream(task, first % lanes, lanes).samples(start)
+        for number in count(first, lanes):
+            task = self.mixture.task(number)
+            yield collate(self.tokenizer, task, list(islice(streams[task], self.batch_size)))
+
+    def _positions(self, first: int, lanes: int) -> list[int]:
+        """For each task, how many samples its stream has given to the batches of this lane before `first`."""
+        before = self.mixture.schedule(0, first)[first % lanes :: lanes]
+        counts = np.bincount(before, minlength=len(self.mixture.tasks))
+        return [int(number) * self.batch_size for number in counts]
+
+    def _stream(self, task: Task, lane: int, lanes: int) -> SampleStream:
+        shards = self.shards[task.spec]
+        order = SampleOrder(
+            counts=[shard.samples for shard in shards],
+            seed=(self.mixture.seed, crc32(task.spec.encode())),
+            reader=self.rank * lanes + lane,
+            readers=self.ranks * lanes,
+            window=self.window,
+        )
+        return SampleStream(self.root, shards, order, task.name == "question_answering", self._cache)
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader of a `BatchStream` cut into epochs, whose whole state is the number of batches it has given.
+
+    The workers run on from epoch to epoch: their caches stay, and no batch made in advance is thrown away at the end
+    of an epoch. The state is the same on all ranks, which matters because a Lightning checkpoint holds that of rank 0
+    only. It isn't affected by batches that workers have made in advance.
+
+    Args:
+        stream: The endless batches.
+        length: Batches of an epoch.
+        num_workers: Processes that make batches; 0 makes them in this one.
+        pin_memory: Whether batches are put in page-locked memory.
+
+    Raises:
+        ValueError: If there are fewer shards than workers x ranks.
+    """
+
+    def __init__(self, stream: BatchStream, length: int, num_workers: int = 0, pin_memory: bool = False) -> None:
+        stream.check(max(1, num_workers))
+        super().__init__(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+        self.stream = stream
+        self.length = length
+        self.given = 0
+        self._batches: Iterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for _ in range(self.length - self.given % self.length):
+            if self._batches is None:
+                self.stream.start = self.given
+                self._batches = super().__iter__()
+            batch = next(self._batches)
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were given since the run began."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the saved loader stood."""
+        self.given = state["given"]
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the next iteration starts new ones."""
+        self._batches = None

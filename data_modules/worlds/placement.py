@@ -1,0 +1,91 @@
+"""CLEVR's rules of placement: where objects may stand, and which directions hold between them.
+
+All rules act on the ground plane and on CLEVR's constant direction vectors.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+DIRECTIONS: dict[str, tuple[float, float, float]] = {
+    "behind": (-0.754490315914154, 0.6563112735748291, 0.0),
+    "front": (0.754490315914154, -0.6563112735748291, 0.0),
+    "left": (-0.6563112735748291, -0.7544902563095093, 0.0),
+    "right": (0.6563112735748291, 0.7544902563095093, 0.0),
+    "above": (0.0, 0.0, 1.0),
+    "below": (0.0, 0.0, -1.0),
+}
+"""Constants in every CLEVR file: they belong to the camera of the base scene, not to the jittered one."""
+
+RELATIONS = ("left", "right", "front", "behind")
+SIZES = {"large": 0.7, "small": 0.35}
+"""Half extent of each size; the centre of every shape stands that high."""
+
+MIN_GAP = 0.25
+"""Free distance between two objects' circles on the ground."""
+
+MIN_MARGIN = 0.4
+"""Distance along the left-right and front-behind axes, so that no relation is a close call."""
+
+RELATION_EPSILON = 0.2
+"""How far an object must lie in a direction for the relation to hold."""
+
+_ATTEMPTS = 50
+
+Placed = tuple[float, float, float]
+"""x, y and half extent of an object."""
+
+
+def offset_along(direction: str, start: Sequence[float], end: Sequence[float]) -> float:
+    """How far `end` lies from `start` in a direction, on the ground."""
+    x, y, _ = DIRECTIONS[direction]
+    return (end[0] - start[0]) * x + (end[1] - start[1]) * y
+
+
+def fits(candidate: Placed, others: Iterable[Placed]) -> bool:
+    """Whether an object may stand there: clear of the others' circles, and of their rows and columns."""
+    x, y, radius = candidate
+    for other in others:
+        if math.hypot(x - other[0], y - other[1]) - radius - other[2] < MIN_GAP:
+            return False
+        if abs(offset_along("right", other, candidate)) < MIN_MARGIN:
+            return False
+        if abs(offset_along("behind", other, candidate)) < MIN_MARGIN:
+            return False
+    return True
+
+
+def footprint(record: Mapping[str, Any]) -> Placed:
+    """x, y and half extent of an object's record."""
+    x, y, _ = record["3d_coords"]
+    return x, y, SIZES[record["size"]]
+
+
+def draw_position(
+    rng: random.Random,
+    extent: float,
+    radius: float,
+    others: Sequence[Placed],
+    accept: Callable[[Placed], bool] = lambda candidate: True,
+) -> Placed | None:
+    """A legal position within +-extent that `accept` takes too, or None after 50 attempts."""
+    for _ in range(_ATTEMPTS):
+        candidate = (rng.uniform(-extent, extent), rng.uniform(-extent, extent), radius)
+        if accept(candidate) and fits(candidate, others):
+            return candidate
+    return None
+
+
+def relationships(objects: Sequence[Mapping[str, Any]], epsilon: float = RELATION_EPSILON) -> dict[str, list[list[int]]]:
+    """For each relation and object, the indices of the objects that lie in that direction of it."""
+    places = [o["3d_coords"] for o in objects]
+    return {
+        name: [
+            [j for j, other in enumerate(places) if j != i and offset_along(name, place, other) > epsilon]
+            for i, place in enumerate(places)
+        ]
+        for name in RELATIONS
+    }

@@ -1,0 +1,130 @@
+"""The `kyvo` command: training and evaluation through LightningCLI, and plain functions turned into commands."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
+
+TRAINER_COMMANDS = {
+    "fit": "train a model: kyvo fit -c quickstart",
+    "validate": "evaluate a checkpoint on held-out data: kyvo validate -c quickstart --ckpt_path runs/.../last.ckpt",
+    "test": "the same on test data",
+    "predict": "write what the model generates for test data",
+}
+FUNCTIONS = {
+    "data make": ("data_modules.make:make", "make a world: scenes, pictures, questions, instructions, into shards"),
+    "data code": ("data_modules.make:code", "add image codes to shards"),
+    "data check": ("data_modules.make:check", "read every sample of a data set and name the first bad one"),
+    "data show": ("data_modules.make:show", "print samples as coloured token sequences"),
+}
+"""What runs besides the trainer: module and function, imported only when called, and one line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line; bad input ends it with one line and exit status 2.
+
+    Args:
+        arguments: Words of the command line; default is the process's own.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return
+    try:
+        _dispatch(words)
+    except (ValueError, OSError) as error:
+        if os.environ.get("KYVO_TRACEBACK"):
+            raise
+        sys.stderr.write(f"kyvo: error: {error}\n(KYVO_TRACEBACK=1 shows where)\n")
+        sys.exit(2)
+
+
+def _dispatch(words: list[str]) -> None:
+    if words[0] in TRAINER_COMMANDS:
+        run_trainer(words)
+        return
+    name = " ".join(words[:2])
+    if name not in FUNCTIONS:
+        raise ValueError(f"there is no command {name!r}; see kyvo --help")
+    run_function(name, words[2:])
+
+
+def usage() -> str:
+    """The commands, one a line."""
+    width = max(map(len, FUNCTIONS)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, text in TRAINER_COMMANDS.items()]
+    lines += [f"  {name:<{width}}{text}" for name, (_, text) in FUNCTIONS.items()]
+    head = "usage: kyvo COMMAND ...      (kyvo COMMAND --help lists its arguments)\n\n"
+    return head + "\n".join(lines) + f"\n\nconfigs that ship with the package: {', '.join(config_names())}\n"
+
+
+# ---- configs ------------------------------------------------------------------------------------------------------
+
+
+def config_root() -> Path:
+    """Folder of the configs: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Names that `-c` accepts from any folder."""
+    root = config_root()
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def find_config(name: str) -> str:
+    """Path of a config: a file where there is one, else the one of that name that ships with the package.
+
+    Raises:
+        ValueError: If there is neither, with the names that ship.
+    """
+    if Path(name).is_file():
+        return name
+    shipped = (config_root() / name.removeprefix("configs/")).with_suffix(".yaml")
+    if not shipped.is_file():
+        raise ValueError(f"no config file {name!r}, and none of that name ships: {', '.join(config_names())}")
+    return str(shipped)
+
+
+def _with_found_configs(words: list[str]) -> list[str]:
+    found = list(words)
+    for index, word in enumerate(words):
+        if word in ("-c", "--config") and index + 1 < len(words):
+            found[index + 1] = find_config(words[index + 1])
+        elif word.startswith("--config="):
+            found[index] = "--config=" + find_config(word.removeprefix("--config="))
+    return found
+
+
+# ---- functions ----------------------------------------------------------------------------------------------------
+
+
+def load(target: str) -> Callable[..., Any]:
+    """The object that `module:name` names."""
+    module, _, name = target.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def run_function(name: str, words: list[str]) -> Any:
+    """Call a function with arguments parsed by its signature."""
+    from jsonargparse import auto_cli, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return auto_cli(load(FUNCTIONS[name][0]), args=words, prog=f"kyvo {name}", as_positional=False)
+
+
+# ---- trainer ------------------------------------------------------------------------------------------------------
+
+
+def run_trainer(words: list[str]) -> "LightningCLI":
+    """Build trainer, model, data and tokenizer from a command line and run them."""
+    from kyvo.training.command import KyvoCLI
+
+    return KyvoCLI.run(_with_found_configs(words))

@@ -1,0 +1,61 @@
+"""Samples: one example of the data, with what may be read and what is to be written."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kyvo.scene import Scene
+from kyvo.task import Modality
+
+Content = np.ndarray | Scene | str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example; what it lacks is None.
+
+    N: image codes, H W: height and width of the picture.
+
+    Args:
+        key: name of the example in its data set.
+        image: int64 [N], image codes in raster order.
+        scene: the objects, unrounded.
+        text: the question or the instruction.
+        target_image: image codes to be written, where they differ from ``image``.
+        target_scene: scene to be written, where it differs from ``scene``.
+        target_text: text to be written, such as the answer.
+        pixels: uint8 [H, W, 3], the picture itself (evaluation only).
+        target_pixels: uint8 [H, W, 3], the picture to be written (evaluation only).
+        mask: bool [H, W], pixels of ``pixels`` that show objects (evaluation only).
+        target_mask: bool [H, W], the same of ``target_pixels``.
+        kind: type of question or instruction, such as ``count`` or ``appearance``.
+    """
+
+    key: str
+    image: np.ndarray | None = None
+    scene: Scene | None = None
+    text: str | None = None
+    target_image: np.ndarray | None = None
+    target_scene: Scene | None = None
+    target_text: str | None = None
+    pixels: np.ndarray | None = None
+    target_pixels: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    target_mask: np.ndarray | None = None
+    kind: str = ""
+
+    def read(self, modality: Modality) -> Content:
+        """What the model reads of a modality; ValueError if the sample lacks it."""
+        content: Content | None = getattr(self, modality)
+        if content is None:
+            raise ValueError(f"sample {self.key!r} has no {modality} to read")
+        return content
+
+    def write(self, modality: Modality) -> Content:
+        """What the model has to write: the target if there is one, else what is read; ValueError without either."""
+        content: Content | None = getattr(self, f"target_{modality}")
+        if content is None:
+            content = getattr(self, modality)
+        if content is None:
+            raise ValueError(f"sample {self.key!r} has no {modality} to write, neither a target nor one to read")
+        return content

@@ -1,0 +1,117 @@
+"""Images to grids of codes and back, by a trained `VQModel` folder.
+
+B batch, H and W size of an image in pixels, N = h * w codes of an image (raster order), K codes, D their dimensions.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from kyvo.models import image_vq
+from kyvo.models.quantizer import nearest
+
+if TYPE_CHECKING:
+    from diffusers import VQModel
+
+
+class ImageTokenizer:
+    """A frozen image tokenizer.
+
+    Weights are held in float32 whatever their file has, so that an image has the same codes on every machine up to
+    rounding in its convolutions.
+
+    Args:
+        model: The network; its config says the size of images (`sample_size`) and of the codebook.
+    """
+
+    def __init__(self, model: "VQModel") -> None:
+        self.model = model.eval().float().requires_grad_(False)
+        self.size = image_vq.image_size_of(model)
+        self.grid = image_vq.grid_of(model)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load what `save_pretrained`, or diffusers' `VQModel.save_pretrained`, wrote.
+
+        Args:
+            folder: A folder with config.json and safetensors, or the id of such a repository on the hub.
+
+        Raises:
+            OSError: Nothing to load there.
+        """
+        from diffusers import VQModel
+
+        return cls(VQModel.from_pretrained(str(folder), low_cpu_mem_usage=False))
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json and safetensors that diffusers' `VQModel.from_pretrained` reads.
+
+        Args:
+            folder: Where to write; created if absent.
+            dtype: Type of the weights in the file. Narrower ones round: codes of borderline positions may differ.
+        """
+        image_vq.plain_vq_model(self.model).to(dtype).save_pretrained(str(folder))
+
+    @property
+    def codebook(self) -> Tensor:
+        """The code vectors, float32 [K, D]."""
+        weight: Tensor = self.model.quantize.embedding.weight
+        return weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.codebook.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the weights and return self."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes of images.
+
+        Args:
+            images: Floating point [B, 3, H, W] in [-1, 1], of the tokenizer's `size`.
+
+        Returns:
+            int64 [B, N] in [0, K), raster order.
+
+        Raises:
+            ValueError: Images of another shape or type.
+        """
+        if images.shape[1:] != (3, *self.size) or not images.is_floating_point():
+            raise ValueError(
+                f"images must be floating point [B, 3, {self.size[0]}, {self.size[1]}] in [-1, 1], "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        features = image_vq.latents(self.model, images.to(self.device, torch.float32))
+        flat = features.movedim(1, -1).flatten(0, 2)
+        return nearest(flat, self.codebook).reshape(len(images), -1)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images of codes.
+
+        Args:
+            codes: Integers [B, N] in [0, K), raster order.
+
+        Returns:
+            float32 [B, 3, H, W], clamped to [-1, 1].
+
+        Raises:
+            ValueError: Codes of another shape, or outside the codebook.
+        """
+        height, width = self.grid
+        if codes.ndim != 2 or codes.shape[1] != height * width or codes.is_floating_point():
+            raise ValueError(f"codes must be integers [B, {height * width}], got {codes.dtype} {list(codes.shape)}")
+        codes = codes.to(self.device, torch.long)
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < len(self.codebook):
+            raise ValueError(
+                f"codes must be in [0, {len(self.codebook)}), got [{int(codes.min())}, {int(codes.max())}]"
+            )
+        quantized = self.codebook[codes].unflatten(1, (height, width)).movedim(-1, 1)
+        return image_vq.pixels(self.model, quantized).clamp(-1, 1)

@@ -1,0 +1,54 @@
+"""LightningCLI as Kyvo uses it: a tokenizer built once for model and data, and a final evaluation after `fit`."""
+
+from typing import Any, Self
+
+from jsonargparse import class_from_function, set_parsing_settings
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.training.language import LanguageModule
+
+Tokenizer = class_from_function(UnifiedTokenizer.from_preset, UnifiedTokenizer)
+
+
+class KyvoCLI(LightningCLI):
+    """Model and data by class path; `tokenizer`, where the model takes one, is built once and linked to both."""
+
+    @classmethod
+    def run(cls, words: list[str]) -> Self:
+        """Parse a command line and run its subcommand."""
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        return cls(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            # A run that is queued again, or tested in its own folder, finds the config that it wrote before.
+            save_config_kwargs={"overwrite": True},
+            # The data modules split samples over ranks themselves, each sample once.
+            trainer_defaults={"use_distributed_sampler": False},
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            args=words,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the tokenizer and the links that keep shared values equal."""
+        parser.add_class_arguments(Tokenizer, "tokenizer")
+        parser.link_arguments("tokenizer", "model.init_args.tokenizer", apply_on="instantiate")
+        parser.link_arguments("tokenizer", "data.init_args.tokenizer", apply_on="instantiate")
+        parser.link_arguments("trainer.max_steps", "model.init_args.total_steps")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would lay the checkpoint's hyperparameters over the command line, silently.
+        return
+
+    def after_fit(self) -> None:
+        """Evaluate the final weights with all generated samples, as `kyvo validate` will."""
+        if isinstance(self.model, LanguageModule) and not self.trainer.fast_dev_run:
+            _validate(self.trainer, self.model, self.datamodule)
+
+
+def _validate(trainer: Trainer, model: LightningModule, data: Any) -> None:
+    trainer.validate(model, datamodule=data, verbose=False)

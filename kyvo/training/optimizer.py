@@ -1,0 +1,148 @@
+"""Optimisers of the language model: AdamW, Muon on block matrices, 8-bit paged AdamW; and their schedule."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+
+@dataclass
+class OptimizerConfig:
+    """How parameters are stepped.
+
+    Attributes:
+        name: `adamw`; `muon`: Muon on the matrices of the transformer blocks (torch >= 2.9) and AdamW on the rest;
+            `paged_adamw_8bit`: the paper's, where bitsandbytes is installed.
+        lr: Peak learning rate of AdamW.
+        muon_lr: Peak learning rate of Muon, scaled to the update size of AdamW.
+        weight_decay: Decoupled decay of matrices; norms and embeddings never decay.
+        beta1: First moment's decay of AdamW.
+        beta2: Second moment's decay of AdamW.
+        warmup_steps: Steps of linear rise to the peak.
+        schedule: `cosine` to zero over the whole run, or `trapezoid`: constant, then a linear fall to zero.
+        decay: Part of the run, (0, 1], over which the trapezoid falls.
+    """
+
+    name: Literal["adamw", "muon", "paged_adamw_8bit"] = "adamw"
+    lr: float = 1e-4
+    muon_lr: float = 3e-3
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup_steps: int = 100
+    schedule: Literal["cosine", "trapezoid"] = "cosine"
+    decay: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay should be in (0, 1], not {self.decay}")
+
+
+class JointOptimizer(Optimizer):
+    """Several optimisers that step as one, each over its own parameters.
+
+    Lightning's automatic optimisation and its learning rate schedules see a single optimiser with all groups.
+
+    Args:
+        optimizers: The optimisers, over disjoint parameters.
+    """
+
+    def __init__(self, optimizers: Iterable[Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([group for optimizer in self.optimizers for group in optimizer.param_groups], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        # The very same dictionaries, so that a schedule that writes `lr` here writes it there.
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Run the closure once, then step every optimiser."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of every optimiser."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the optimisers, in order."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Give each optimiser its state back."""
+        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self._share_groups()
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim >= 2 and "embed_tokens" not in name and "norm" not in name
+
+
+def _is_block_matrix(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 2 and ".layers." in name
+
+
+def _groups(named: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    decayed = [p for n, p in named if _decays(n, p)]
+    spared = [p for n, p in named if not _decays(n, p)]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """The optimiser over the parameters of `model` that train; frozen ones are left out.
+
+    Raises:
+        ValueError: If nothing trains, or torch or bitsandbytes lacks what `config.name` needs.
+    """
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise ValueError("no parameter of the model requires a gradient")
+    betas = (config.beta1, config.beta2)
+    if config.name == "paged_adamw_8bit":
+        return _paged_adamw(_groups(named, config.weight_decay), config.lr, betas)
+    if config.name == "adamw":
+        return AdamW(_groups(named, config.weight_decay), lr=config.lr, betas=betas, fused=True)
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"optimizer muon needs torch >= 2.9, this is {torch.__version__}")
+    matrices = [p for n, p in named if _is_block_matrix(n, p)]
+    rest = [(n, p) for n, p in named if not _is_block_matrix(n, p)]
+    muon = torch.optim.Muon(
+        matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return JointOptimizer([muon, AdamW(_groups(rest, config.weight_decay), lr=config.lr, betas=betas, fused=True)])
+
+
+def _paged_adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> Optimizer:
+    try:
+        from bitsandbytes.optim import PagedAdamW8bit
+    except ImportError as error:
+        raise ValueError("optimizer paged_adamw_8bit needs `pip install kyvo[bitsandbytes]`") from error
+    return PagedAdamW8bit(groups, lr=lr, betas=betas)
+
+
+def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:
+    """Factor in [0, 1] of the peak learning rate at an optimiser step.
+
+    Args:
+        step: Steps taken, from 0.
+        total_steps: Steps of the whole run.
+        config: Warm-up and shape.
+    """
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    progress = min(1.0, step / max(1, total_steps))
+    if config.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+    return warmup * min(1.0, (1 - progress) / config.decay)
