@@ -113,9 +113,9 @@ class ClevrDataModule(LightningDataModule):
         stream = BatchStream(
             self.root, shards, self.tokenizer, self.mixture, self.batch_size, rank, ranks, cache_samples=self.cache_samples
         )
-        samples = sum(shard.samples for shard in {shard.name: shard for group in shards.values() for shard in group}.values())
-        length = self.epoch_batches or max(1, samples // (self.batch_size * ranks))
-        self._train_loader = ResumableLoader(stream, self._cut(length), self.num_workers, torch.cuda.is_available())
+        counts = {shard.name: shard.samples for group in shards.values() for shard in group}
+        length = self.epoch_batches or max(1, sum(counts.values()) // (self.batch_size * ranks))
+        self._train_loader = ResumableLoader(stream, length, self.num_workers, torch.cuda.is_available())
         return self._train_loader
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
@@ -134,16 +134,6 @@ class ClevrDataModule(LightningDataModule):
         """End the workers of training."""
         if self._train_loader is not None and stage == "fit":
             self._train_loader.close()
-
-    def _cut(self, length: int) -> int:
-        """The length of an epoch, no more than the trainer will take of it.
-
-        An epoch that the trainer leaves early would be finished in the next one, and so would end early itself.
-        """
-        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        if limit is None or limit == 0:
-            return length
-        return min(length, limit) if isinstance(limit, int) else max(1, int(length * limit))
 
     def _evaluation(self, split: str) -> list[DataLoader[Batch]]:
         warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")

@@ -198,7 +198,8 @@ class ResumableLoader(DataLoader[Batch]):
         return self.length
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for _ in range(self.length - self.given % self.length):
+        # Also after `load_state_dict` a whole epoch is on offer: Lightning counts the batches of a resumed one itself.
+        for _ in range(self.length):
             if self._batches is None:
                 self.stream.start = self.given
                 self._batches = super().__iter__()

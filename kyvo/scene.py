@@ -242,13 +242,20 @@ SCHEMAS: dict[str, SceneSchema] = {
                 Attribute("color", "[COLOR]", values=_COLORS),
                 Attribute("material", "[MATERIAL]", values=("rubber", "metal")),
                 Attribute("shape", "[SHAPE]", values=("cube", "sphere", "cylinder")),
-                Attribute(
-                    "location", "[LOCATION]", "numbers", quantities=("x", "y", "z"), keys=(("3d_coords", 3),)
-                ),
+                Attribute("location", "[LOCATION]", "numbers", quantities=("x", "y", "z"), keys=(("3d_coords", 3),)),
             ),
         ),
         # Yaw (radians) is the fourth number after [LOCATION]: no [POSE] among the published markers.
         SceneSchema("objaworld", (Attribute("shape", "[SHAPE]", values=_ASSETS), _POSED)),
+        # The same as the paper prints it, with a marker of its own for the pose.
+        SceneSchema(
+            "objaworld-pose",
+            (
+                Attribute("shape", "[SHAPE]", values=_ASSETS),
+                Attribute("location", "[LOCATION]", "numbers", quantities=("x", "y", "z"), keys=(("3d_coords", 3),)),
+                Attribute("pose", "[POSE]", "numbers", quantities=("yaw",), keys=(("rotation", 1),)),
+            ),
+        ),
         SceneSchema(
             "objaworld-shapes", (Attribute("shape", "[SHAPE]", "shape", keys=(("shape_codes", 512),)), _POSED)
         ),

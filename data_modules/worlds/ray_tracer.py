@@ -26,7 +26,7 @@ from data_modules.worlds.materials import COLORS, GROUND_ALBEDO, highlights, srg
 NOTHING, GROUND = -2, -1
 """Ids in the map of a rendering where no object is seen."""
 
-_CHUNK = 16384
+_CHUNK = 8192
 """Rays shaded together: their arrays still fit the cache of one core."""
 
 _BOUNCES = 2

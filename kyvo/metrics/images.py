@@ -99,7 +99,7 @@ def psnr(squared_error: Tensor) -> Tensor:
 def ssim(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the structural similarity of each pair of pictures, [B, 3, H, W] twice -> [B]."""
     scores = structural_similarity_index_measure(predictions, targets, reduction="none", data_range=1.0)
-    # One picture comes back as a scalar. With both outputs switched off there is no tuple, which the types allow.
+    # The declared type allows a tuple, which only other options return.
     return torch.as_tensor(scores).reshape(-1)
 
 

@@ -4,38 +4,28 @@ B batch, H and W size of an image in pixels, p patch, h and w size of the grid o
 """
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from diffusers import VQModel
 
 
-def build_vq_model(
-    image_size: tuple[int, int],
-    patch: int,
-    channels: Sequence[int],
-    layers: int,
-    codes: int,
-    code_dim: int,
-    latent_channels: int,
-    groups: int = 32,
-    attention: Sequence[int] = (),
-    mid_attention: bool = True,
-) -> "VQModel":
-    """A `VQModel` with random weights.
+@dataclass
+class ImageNetwork:
+    """Sizes of an image tokenizer's network.
 
     Each level after the first halves the resolution, so the grid is the image divided by patch * 2 ** (levels - 1).
-    The paper's tokenizer (appendix C, taming's "f16, 1,024 codes") is image_size (256, 256), patch 1, channels
-    (128, 128, 256, 256, 512), layers 2, codes 1024, code_dim 256, latent_channels 256, attention (16,).
+    The paper's tokenizer (taming's f16 with 1,024 codes) is image_size (256, 256), patch 1, channels
+    (128, 128, 256, 256, 512), layers 2, codes 1024, code_dim 256, latent_channels 256, groups 32, attention (16,).
 
-    Args:
+    Attributes:
         image_size: Height and width of an image in pixels.
         patch: Side of the square of pixels that becomes one position of the first level. Above 1 the network reads
-            3 * patch ** 2 channels (`space_to_depth`), several times cheaper than convolutions at full resolution.
+            3 * patch ** 2 channels, several times cheaper than convolutions at full resolution.
         channels: Channels of each level, finest first.
         layers: Residual blocks of a level in the encoder; the decoder has one more.
         codes: Size K of the codebook.
@@ -44,32 +34,48 @@ def build_vq_model(
         groups: Groups of each group normalisation; divides all channels.
         attention: Heights of the levels, in positions, whose blocks attend.
         mid_attention: Whether the block between encoder levels and quantiser, and its twin in the decoder, attends.
-
-    Raises:
-        ValueError: The image does not divide into whole grid cells, or the groups do not divide the channels.
     """
+
+    image_size: tuple[int, int] = (256, 256)
+    patch: int = 1
+    channels: tuple[int, ...] = (128, 128, 256, 256, 512)
+    layers: int = 2
+    codes: int = 1024
+    code_dim: int = 256
+    latent_channels: int = 256
+    groups: int = 32
+    attention: tuple[int, ...] = (16,)
+    mid_attention: bool = True
+
+    def __post_init__(self) -> None:
+        cell = self.patch * 2 ** (len(self.channels) - 1)
+        if any(side % cell for side in self.image_size):
+            raise ValueError(
+                f"image_size should be a multiple of {cell} (patch * 2 ** (levels - 1)), got {self.image_size}"
+            )
+        if any(width % self.groups for width in self.channels):
+            raise ValueError(f"channels should be multiples of the {self.groups} groups, got {self.channels}")
+
+
+def build_vq_model(network: ImageNetwork) -> "VQModel":
+    """A `VQModel` of these sizes with random weights."""
     from diffusers import VQModel
 
-    cell = patch * 2 ** (len(channels) - 1)
-    if any(side % cell for side in image_size):
-        raise ValueError(f"image size must be a multiple of {cell} (patch * 2 ** (levels - 1)), got {image_size}")
-    if any(width % groups for width in channels):
-        raise ValueError(f"channels must be multiples of the {groups} normalisation groups, got {tuple(channels)}")
-    height, width = (side // patch for side in image_size)
-    attends = [height // 2**level in attention for level in range(len(channels))]
+    height, width = (side // network.patch for side in network.image_size)
+    attends = [height // 2**level in network.attention for level in range(len(network.channels))]
     return VQModel(
-        in_channels=3 * patch**2,
-        out_channels=3 * patch**2,
+        in_channels=3 * network.patch**2,
+        out_channels=3 * network.patch**2,
         down_block_types=tuple("AttnDownEncoderBlock2D" if attend else "DownEncoderBlock2D" for attend in attends),
         up_block_types=tuple("AttnUpDecoderBlock2D" if attend else "UpDecoderBlock2D" for attend in attends[::-1]),
-        block_out_channels=tuple(channels),
-        layers_per_block=layers,
-        latent_channels=latent_channels,
+        block_out_channels=tuple(network.channels),
+        layers_per_block=network.layers,
+        latent_channels=network.latent_channels,
         sample_size=height if height == width else (height, width),
-        num_vq_embeddings=codes,
-        norm_num_groups=groups,
-        vq_embed_dim=code_dim,
-        mid_block_add_attention=mid_attention,
+        num_vq_embeddings=network.codes,
+        norm_num_groups=network.groups,
+        vq_embed_dim=network.code_dim,
+        mid_block_add_attention=network.mid_attention,
     )
 
 
@@ -142,8 +148,3 @@ def plain_vq_model(model: "VQModel") -> "VQModel":
     state = {name: value.float().cpu() for name, value in model.state_dict().items()}
     copy.load_state_dict({name: state[name] for name in copy.state_dict()})
     return copy.eval()
-
-
-def swap_quantizer(model: "VQModel", quantizer: nn.Module) -> None:
-    """Put a quantiser that answers like diffusers' `VectorQuantizer` in the place of the model's own, for training."""
-    model.quantize = quantizer

@@ -17,7 +17,7 @@ def order(name: ImageOrder, h: int, w: int) -> np.ndarray:
 
     ``center-out`` is the order of the official code: from the raster index N/2 - w/2 alternately one to the left and
     one to the right along the raster, so it is centred in rows and still runs along them. ``spiral`` winds out from
-    the same cell in two dimensions.
+    the middle cell in two dimensions.
     """
     makers = {"raster": _raster, "center-out": _center_out, "spiral": _spiral}
     if name not in makers:
@@ -39,17 +39,13 @@ def _raster(h: int, w: int) -> list[int]:
     return list(range(h * w))
 
 
-def _center(h: int, w: int) -> int:
-    return h * w // 2 - w // 2
-
-
 def _center_out(h: int, w: int) -> list[int]:
-    center = _center(h, w)
+    center = h * w // 2 - w // 2
     return sorted(range(h * w), key=lambda index: (abs(index - center), index > center))
 
 
 def _spiral(h: int, w: int) -> list[int]:
-    row, column = divmod(_center(h, w), w)
+    row, column = (h - 1) // 2, w // 2
     visited: list[int] = []
     directions = ((0, -1), (1, 0), (0, 1), (-1, 0))
     turn = 0

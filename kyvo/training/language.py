@@ -125,6 +125,10 @@ class LossConfig:
     number_smoothing_end: float | None = None
 
 
+# Lightning keeps a module's arguments in its checkpoints, which are read with weights_only.
+torch.serialization.add_safe_globals([Backbone, NewEmbeddings, Lora, LossConfig, OptimizerConfig, Sampling])
+
+
 class LanguageModule(LightningModule):
     """Trains Kyvo by next-token prediction and writes samples during validation, test and prediction.
 
@@ -173,6 +177,8 @@ class LanguageModule(LightningModule):
             raise ValueError(f"total_steps should be positive, not {total_steps}: set trainer.max_steps")
         self.tokenizer = tokenizer
         self.recipe = recipe
+        # Frozen weights are not in an adapter's checkpoint.
+        self.strict_loading = recipe != "lora"
         self.total_steps = total_steps
         self.optimizer_config = optimizer
         self.loss_config = loss
@@ -304,8 +310,6 @@ class LanguageModule(LightningModule):
                 f"the checkpoint's vocabulary has {found.size} ids, the tokenizer's {self.tokenizer.vocabulary.size}; "
                 f"they differ in {_differences(found, self.tokenizer.vocabulary)}"
             )
-        # Frozen weights are not in an adapter's checkpoint.
-        self.strict_loading = self.recipe != "lora"
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the model and the tokenizer as a folder that `from_pretrained` of either reads."""

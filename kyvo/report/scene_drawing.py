@@ -1,0 +1,312 @@
+"""Drawings of scenes from above: what is where, what it is, how large; and the same in words.
+
+The viewer stands at the lower edge, so that what is left in a picture is left in the drawing.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from kyvo.scene import Scene, SceneObject, SceneSchema, get_schema
+
+Color = tuple[int, int, int]
+Point = tuple[float, float]
+
+SHARPNESS = 4
+"""Everything is drawn this much larger and then reduced, for smooth edges."""
+
+PAPER: Color = (255, 255, 255)
+FLOOR: Color = (240, 241, 243)
+LINE: Color = (218, 220, 224)
+INK: Color = (45, 48, 54)
+FAINT: Color = (120, 124, 132)
+
+COLORS: dict[str, Color] = {
+    "gray": (87, 87, 87),
+    "red": (173, 35, 35),
+    "blue": (42, 75, 215),
+    "green": (29, 105, 20),
+    "brown": (129, 74, 25),
+    "purple": (129, 38, 192),
+    "cyan": (41, 208, 208),
+    "yellow": (255, 238, 51),
+}
+"""The colours of CLEVR's objects as rendered."""
+
+PALETTE: tuple[Color, ...] = (
+    *((78, 121, 167), (242, 142, 43), (225, 87, 89), (118, 183, 178), (89, 161, 79)),
+    *((237, 201, 72), (176, 122, 161), (255, 157, 167), (156, 117, 95), (140, 140, 150)),
+)
+"""Colours of kinds of object that have none of their own, by their order in the schema."""
+
+RADII = {"large": 0.7, "small": 0.35}
+"""Half the width of CLEVR's objects in scene units."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How the floor lies on the drawing.
+
+    Args:
+        axes: names of the two quantities that span the floor.
+        right: what points right, as a direction in those quantities.
+        down: what points down, towards the viewer.
+        center: the point of the floor in the middle of the drawing, in the quantities.
+        extent: how far the floor reaches from its middle along each quantity.
+    """
+
+    axes: tuple[str, str]
+    right: Point
+    down: Point
+    center: Point
+    extent: float
+
+    def place(self, point: Point) -> Point:
+        """Return where a point of the floor lies, in scene units right of and below the middle."""
+        x, y = point[0] - self.center[0], point[1] - self.center[1]
+        return self.right[0] * x + self.right[1] * y, self.down[0] * x + self.down[1] * y
+
+    @property
+    def reach(self) -> float:
+        """Return how far the floor's corners reach from the middle on the drawing."""
+        return self.extent * max(sum(map(abs, self.right)), sum(map(abs, self.down)))
+
+
+# CLEVR's camera looks along the floor's diagonal; these are its "right" and "front".
+_CLEVR = View(("x", "y"), (0.656311, 0.754490), (0.754490, -0.656311), (0.0, 0.0), 3.0)
+_VIEWS = {
+    "x": _CLEVR,
+    "camera_x": View(("camera_x", "depth"), (1.0, 0.0), (0.0, -1.0), (0.0, 2.0), 2.0),
+}
+
+
+def draw_scene(
+    scene: Scene, schema: SceneSchema | str = "clevr", size: int = 256, extent: float | None = None
+) -> Image.Image:
+    """Draw a scene from above.
+
+    Objects with a size, colour, material and shape look like what they are; others are boxes or discs with their
+    names. What lies outside the floor is drawn at its edge.
+
+    Args:
+        scene: what to draw.
+        schema: the scene's schema or its name.
+        size: width and height in pixels.
+        extent: half the floor's width in scene units; by default the schema's: 3 for CLEVR, 2 m for camera frames.
+
+    Returns:
+        An RGB image [size, size].
+
+    Raises:
+        ValueError: for a schema without a place on a floor.
+    """
+    schema = get_schema(schema)
+    view = _view(schema, extent)
+    canvas = Canvas(size, view)
+    canvas.floor()
+    draw = _draw_clevr if all(name in schema for name in ("size", "color", "material", "shape")) else _draw_named
+    for obj in sorted(scene, key=lambda obj: canvas.point(_position(obj, schema, view))[1]):
+        draw(canvas, obj, schema, canvas.point(_position(obj, schema, view)))
+    return canvas.finish()
+
+
+def describe_scene(scene: Scene) -> str:
+    """Return one line per object: its words, then its numbers.
+
+    >>> describe_scene(Scene((SceneObject({"color": "red", "shape": "cube", "location": (0.5, -1.0, 0.7)}),)))
+    'red cube (0.50, -1.00, 0.70)'
+    """
+    return "\n".join(_describe(obj) for obj in scene) or "(no object)"
+
+
+def _describe(obj: SceneObject) -> str:
+    words = [value for value in obj.values.values() if isinstance(value, str)]
+    numbers = [value for value in obj.values.values() if not isinstance(value, str) and len(value) <= 4]
+    return " ".join([*words, *(f"({', '.join(f'{number:.2f}' for number in value)})" for value in numbers)])
+
+
+def _view(schema: SceneSchema, extent: float | None) -> View:
+    view = next((view for quantity, view in _VIEWS.items() if schema.position(quantity)), None)
+    if view is None:
+        raise ValueError(f"schema {schema.name!r} places its objects by none of {sorted(_VIEWS)}; it can't be drawn")
+    if extent is None:
+        return view
+    center = (0.0, extent) if view.axes[1] == "depth" else view.center
+    return View(view.axes, view.right, view.down, center, extent)
+
+
+def _number(obj: SceneObject, schema: SceneSchema, quantity: str) -> float | None:
+    position = schema.position(quantity)
+    return None if position is None else float(obj[position[0]][position[1]])
+
+
+def _position(obj: SceneObject, schema: SceneSchema, view: View) -> Point:
+    x, y = (_number(obj, schema, axis) or 0.0 for axis in view.axes)
+    return x, y
+
+
+class Canvas:
+    """An image with the floor's scale: places in scene units, drawn in pixels."""
+
+    def __init__(self, size: int, view: View) -> None:
+        self.size, self.view = size, view
+        self.side = size * SHARPNESS
+        # Objects stand on the floor's edge, and half of them beyond it.
+        self.scale = self.side / (2 * (view.reach + 0.55))
+        self.image = Image.new("RGB", (self.side, self.side), PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+        self.labels: list[tuple[Point, str]] = []
+
+    def point(self, position: Point) -> Point:
+        """Return the pixel of a place; what lies outside the drawing is moved to its edge."""
+        right, down = self.view.place(position)
+        limit = self.view.reach + 0.4
+        x, y = (max(-limit, min(limit, value)) if math.isfinite(value) else limit for value in (right, down))
+        return self.side / 2 + x * self.scale, self.side / 2 + y * self.scale
+
+    def floor(self) -> None:
+        """Draw the floor with a line each unit and a thicker one around it."""
+        (a, b), extent = self.view.center, self.view.extent
+        corners = [(-extent, -extent), (extent, -extent), (extent, extent), (-extent, extent)]
+        polygon = [self.point((a + x, b + y)) for x, y in corners]
+        self.draw.polygon(polygon, fill=FLOOR)
+        for step in range(math.ceil(-extent), math.floor(extent) + 1):
+            self._line((a + step, b - extent), (a + step, b + extent))
+            self._line((a - extent, b + step), (a + extent, b + step))
+        self.draw.line([*polygon, polygon[0]], fill=(190, 193, 199), width=SHARPNESS + 2)
+
+    def _line(self, start: Point, stop: Point) -> None:
+        self.draw.line([self.point(start), self.point(stop)], fill=LINE, width=SHARPNESS)
+
+    def label(self, at: Point, text: str) -> None:
+        """Write text centred below a pixel, once everything else is drawn."""
+        self.labels.append((at, text))
+
+    def finish(self) -> Image.Image:
+        """Reduce to the final size and write the labels."""
+        image = self.image.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(9, self.size // 22))
+        for (x, y), text in self.labels:
+            at = x / SHARPNESS, y / SHARPNESS + 1
+            draw.text(at, text, fill=INK, font=font, anchor="ma", stroke_width=2, stroke_fill=PAPER)
+        return image
+
+
+def _shade(color: Color, amount: float) -> Color:
+    """Move a colour towards white (amount > 0) or black (amount < 0), by that share of the way."""
+    goal = 255 if amount > 0 else 0
+    red, green, blue = (round(part + (goal - part) * abs(amount)) for part in color)
+    return red, green, blue
+
+
+def _draw_clevr(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point) -> None:
+    radius = RADII.get(str(obj["size"]), 0.5) * canvas.scale
+    color = COLORS.get(str(obj["color"]), PALETTE[-1])
+    metal = obj["material"] == "metal"
+    _shadow(canvas, at, radius)
+    _SOLIDS.get(str(obj["shape"]), _sphere)(canvas, at, radius, color, metal)
+
+
+def _shadow(canvas: Canvas, at: Point, radius: float) -> None:
+    x, y = at
+    box = (x - radius * 0.95, y + radius * 0.35, x + radius * 1.15, y + radius * 1.12)
+    canvas.draw.ellipse(box, fill=(206, 208, 213))
+
+
+def _outline(color: Color) -> Color:
+    return _shade(color, -0.45)
+
+
+def _sphere(canvas: Canvas, at: Point, radius: float, color: Color, metal: bool) -> None:
+    x, y = at
+    rings = 24
+    for ring in range(rings):
+        share = ring / rings
+        # Each smaller disc is nearer to the light, up and to the left, and lighter.
+        r, offset = radius * (1 - share), radius * share * 0.35
+        tone = -0.30 + (0.75 if metal else 0.40) * share
+        box = (x - offset - r, y - offset - r, x - offset + r, y - offset + r)
+        canvas.draw.ellipse(box, fill=_shade(color, tone))
+    canvas.draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_outline(color), width=SHARPNESS)
+    if metal:
+        _gleam(canvas, (x - radius * 0.34, y - radius * 0.38), radius * 0.2)
+
+
+def _cube(canvas: Canvas, at: Point, radius: float, color: Color, metal: bool) -> None:
+    x, y = at
+    side = radius * 0.86
+    top, middle, bottom = y - side * 1.1, y + side * 0.15, y + side * 1.1
+    skew = side * 0.16
+    front = [(x - side, middle), (x + side, middle), (x + side, bottom), (x - side, bottom)]
+    roof = [(x - side, middle), (x - side + skew, top), (x + side - skew, top), (x + side, middle)]
+    canvas.draw.polygon(front, fill=_shade(color, -0.22), outline=_outline(color), width=SHARPNESS)
+    canvas.draw.polygon(roof, fill=_shade(color, 0.12), outline=_outline(color), width=SHARPNESS)
+    if metal:
+        band = [(x - side * 0.62, middle), (x - side * 0.3, top), (x - side * 0.02, top), (x - side * 0.3, middle)]
+        canvas.draw.polygon(band, fill=_shade(color, 0.7))
+        _gleam(canvas, (x + side * 0.55, middle + side * 0.38), side * 0.15)
+
+
+def _cylinder(canvas: Canvas, at: Point, radius: float, color: Color, metal: bool) -> None:
+    x, y = at
+    side, lid = radius * 0.9, radius * 0.48
+    top, bottom = y - radius * 0.42, y + radius * 0.5
+    columns = 24
+    canvas.draw.ellipse((x - side, bottom - lid, x + side, bottom + lid), fill=_shade(color, -0.3))
+    for column in range(columns):
+        left = x - side + 2 * side * column / columns
+        lit = math.exp(-((column / columns - 0.3) ** 2) / 0.02)
+        tone = -0.3 + (0.85 if metal else 0.22) * lit
+        foot = lid * math.sqrt(1 - (2 * (column + 0.5) / columns - 1) ** 2)
+        canvas.draw.rectangle((left, top, left + 2 * side / columns, bottom + foot), fill=_shade(color, tone))
+    canvas.draw.arc((x - side, bottom - lid, x + side, bottom + lid), 0, 180, fill=_outline(color), width=SHARPNESS)
+    for edge in (x - side, x + side):
+        canvas.draw.line([(edge, top), (edge, bottom)], fill=_outline(color), width=SHARPNESS)
+    roof = (x - side, top - lid, x + side, top + lid)
+    canvas.draw.ellipse(roof, fill=_shade(color, 0.15), outline=_outline(color), width=SHARPNESS)
+    if metal:
+        _gleam(canvas, (x - side * 0.3, top - lid * 0.2), lid * 0.35)
+
+
+def _gleam(canvas: Canvas, at: Point, radius: float) -> None:
+    x, y = at
+    canvas.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255))
+
+
+_SOLIDS: dict[str, Callable[[Canvas, Point, float, Color, bool], None]] = {
+    "cube": _cube,
+    "sphere": _sphere,
+    "cylinder": _cylinder,
+}
+
+
+def _draw_named(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point) -> None:
+    attribute = next((entry for entry in schema.attributes if entry.kind == "word"), None)
+    name = "" if attribute is None else str(obj[attribute.name])
+    order = attribute.values.index(name) if attribute and name in attribute.values else 0
+    color = PALETTE[order % len(PALETTE)]
+    width, length = _number(obj, schema, "width"), _number(obj, schema, "length")
+    half = [max(0.04, (number or 0.7) / 2) * canvas.scale for number in (width, length)]
+    (x, y), style = at, {"fill": _shade(color, 0.35), "outline": _outline(color), "width": SHARPNESS + 2}
+    box = (x - half[0], y - half[1], x + half[0], y + half[1])
+    (canvas.draw.ellipse if width is None else canvas.draw.rectangle)(box, **style)
+    yaw = _number(obj, schema, "yaw")
+    if yaw is not None:
+        _arrow(canvas, at, half[0], canvas.view.place(_turned(canvas.view, yaw)), _outline(color))
+    canvas.label((x, y + half[1]), name)
+
+
+def _turned(view: View, yaw: float) -> Point:
+    return view.center[0] + math.cos(yaw), view.center[1] + math.sin(yaw)
+
+
+def _arrow(canvas: Canvas, at: Point, length: float, direction: Point, color: Color) -> None:
+    """Draw where an object looks, from its middle to its edge."""
+    (x, y), (right, down) = at, direction
+    tip = x + right * length, y + down * length
+    canvas.draw.line([at, tip], fill=color, width=2 * SHARPNESS)
+    head = length * 0.35
+    sides = [(tip[0] - head * (right + turn * down), tip[1] - head * (down - turn * right)) for turn in (0.6, -0.6)]
+    canvas.draw.polygon([tip, *sides], fill=color)

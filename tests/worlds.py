@@ -1,0 +1,45 @@
+"""Small samples and models that several tests share."""
+
+import random
+
+import numpy as np
+
+from kyvo.sample import Sample
+from kyvo.scene import SCHEMAS
+from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.training.language import Backbone, LanguageModule, NewEmbeddings
+
+TINY = Backbone(hidden_size=32, layers=2, heads=2)
+CODES = 64
+
+
+def random_object(rng: random.Random) -> dict:
+    """One CLEVR object as JSON."""
+    words = {a.name: rng.choice(a.values) for a in SCHEMAS["clevr"].attributes if a.kind == "word"}
+    return words | {"3d_coords": [round(rng.uniform(-3, 3), 3) for _ in range(2)] + [0.7]}
+
+
+def random_sample(seed: int, codes: int = 512) -> Sample:
+    """A sample with everything: image codes, scene, question, targets."""
+    rng = random.Random(seed)
+    scenes = [
+        SCHEMAS["clevr"].read({"objects": [random_object(rng) for _ in range(rng.randint(1, 4))]}) for _ in range(2)
+    ]
+    noise = np.random.default_rng(seed)
+    return Sample(
+        key=str(seed),
+        image=noise.integers(0, codes, CODES),
+        scene=scenes[0],
+        text="what color is the " + " ".join(["small"] * rng.randint(0, 3)) + " cube",
+        target_image=noise.integers(0, codes, CODES),
+        target_scene=scenes[1],
+        target_text=rng.choice(["red", "True", "3"]),
+        kind="query_color",
+    )
+
+
+def tiny_module(**options) -> LanguageModule:
+    """A language module with random weights and 2 blocks of 32 dimensions over the quickstart vocabulary."""
+    tokenizer = UnifiedTokenizer.from_preset("quickstart")
+    defaults = {"backbone": TINY, "embeddings": NewEmbeddings(image_positions=True), "total_steps": 10}
+    return LanguageModule(tokenizer, **(defaults | options))
