@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torchmetrics import Metric
 
 from callbacks.jaccard import EMPTY
@@ -12,6 +12,7 @@ from kyvo.metrics.jaccard import Rule
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 
 class Editing(Scoring):
@@ -31,13 +32,13 @@ class Editing(Scoring):
         """Instruction tasks that write a scene and were given one."""
         return task.name == "instruction" and "scene" in task.outputs and "scene" in task.inputs
 
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
         """`EditMetrics` over the kinds of instruction that the data holds."""
         kinds = trainer.datamodule.instruction_kinds  # type: ignore[attr-defined]
         return EditMetrics(module.tokenizer.schema.name, kinds, self.taus, self.rule)
 
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Compare with the target scenes, and the source scenes with them."""
         metric.update(

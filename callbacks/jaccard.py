@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torchmetrics import Metric
 
 from callbacks.scoring import Scoring
@@ -11,6 +11,7 @@ from kyvo.sample import Sample
 from kyvo.scene import Scene
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 EMPTY = Scene()
 
@@ -32,12 +33,12 @@ class Jaccard(Scoring):
         """Tasks that write a scene without an instruction."""
         return "scene" in task.outputs and task.name != "instruction"
 
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
         """`SceneJaccard` of the tokenizer's schema."""
         return SceneJaccard(module.tokenizer.schema.name, self.taus, self.rule)
 
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Compare with the unrounded scenes."""
         metric.update(

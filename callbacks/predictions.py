@@ -7,6 +7,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.scoring import language_module
 from kyvo.sample import Sample
 from kyvo.scene import Scene, SceneSchema
 from kyvo.task import Task
@@ -31,15 +32,15 @@ class Predictions(Callback):
         return root / stage / f"{task.spec}.rank{trainer.global_rank}.jsonl"
 
     def _write(self, trainer: Trainer, module: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
-        if trainer.sanity_checking or not outputs:
+        if trainer.sanity_checking or not outputs["written"]:
             return
         path = self._path(trainer, stage, batch.task)
         mode = "a" if path in self._started else "w"
         self._started.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        schema = module.tokenizer.schema
+        schema = language_module(module).tokenizer.schema
         with path.open(mode, encoding="utf-8") as file:
-            for sample, written in zip(batch.samples, outputs, strict=False):
+            for sample, written in zip(batch.samples, outputs["written"], strict=False):
                 file.write(json.dumps(prediction(schema, batch.task, sample, written)) + "\n")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torchmetrics import Metric
 
 from callbacks.scoring import Scoring
@@ -10,6 +10,7 @@ from kyvo.metrics.answers import AnswerAccuracy
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 
 class QuestionAnswering(Scoring):
@@ -19,13 +20,13 @@ class QuestionAnswering(Scoring):
         """Tasks that answer questions."""
         return task.name == "question_answering"
 
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
         """`AnswerAccuracy` over the types of question that the training data holds."""
         answers = trainer.datamodule.training_answers  # type: ignore[attr-defined]
         return AnswerAccuracy(sorted(answers), answers)
 
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Compare with the true answers."""
         metric.update(

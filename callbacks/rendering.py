@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -17,6 +17,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 
 class Rendering(Scoring):
@@ -26,14 +27,12 @@ class Rendering(Scoring):
         """Tasks that write an image."""
         return "image" in task.outputs
 
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
-        """`RenderingMetrics`; ValueError if the tokenizer cannot decode images."""
-        if module.tokenizer.image is None:
-            raise ValueError("scoring pictures needs an image tokenizer: set tokenizer.image")
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
+        """`RenderingMetrics`."""
         return RenderingMetrics()
 
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Decode and compare."""
         pictures = decode_pictures(module.tokenizer.image, [one.image for one in written]).to(module.device)
@@ -52,8 +51,14 @@ def true_picture(sample: Sample) -> np.ndarray:
     return pixels
 
 
-def decode_pictures(tokenizer: ImageTokenizer, codes: Sequence[np.ndarray | None]) -> Tensor:
-    """Pictures of image codes, float [B, 3, H, W] in [0, 1]; black where there are no codes to decode."""
+def decode_pictures(tokenizer: ImageTokenizer | None, codes: Sequence[np.ndarray | None]) -> Tensor:
+    """Pictures of image codes, float [B, 3, H, W] in [0, 1]; black where there are no codes to decode.
+
+    Raises:
+        ValueError: Without an image tokenizer.
+    """
+    if tokenizer is None:
+        raise ValueError("making pictures of codes needs an image tokenizer: set tokenizer.image")
     height, width = tokenizer.size
     pictures = torch.zeros(len(codes), 3, height, width)
     rows = [row for row, one in enumerate(codes) if one is not None]

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 UNTRAINED = "untrained"
 """Name under which the scores of the sanity check, made before the first step, are kept."""
@@ -34,12 +35,12 @@ class Scoring(Callback, ABC):
         """Whether this callback has something to say about what a task writes."""
 
     @abstractmethod
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
         """A fresh metric for a task."""
 
     @abstractmethod
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Add samples and what was written for them."""
 
@@ -59,13 +60,15 @@ class Scoring(Callback, ABC):
     def _start(self, trainer: Trainer, module: LightningModule) -> None:
         # All tasks, also those of which this rank has no sample: computing a metric waits for every rank.
         tasks: Iterable[Task] = trainer.datamodule.tasks  # type: ignore[attr-defined]
-        made = {task: self.make_metric(trainer, module, task) for task in tasks if self.scores(task)}
+        language = language_module(module)
+        made = {task: self.make_metric(trainer, language, task) for task in tasks if self.scores(task)}
         self.metrics = {task: metric.to(module.device) for task, metric in made.items()}
 
     def _add(self, module: LightningModule, outputs: Any, batch: Any) -> None:
-        if batch.task in self.metrics and outputs:
-            samples = batch.samples[: len(outputs)]
-            self.update(self.metrics[batch.task], module, samples, outputs)
+        written = outputs["written"]
+        if batch.task in self.metrics and written:
+            samples = batch.samples[: len(written)]
+            self.update(self.metrics[batch.task], language_module(module), samples, written)
 
     def _finish(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         scores: dict[str, float] = {}
@@ -118,6 +121,13 @@ class Scoring(Callback, ABC):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute over all ranks and log."""
         self._finish(trainer, pl_module, "test")
+
+
+def language_module(module: LightningModule) -> LanguageModule:
+    """The module that these callbacks work with; ValueError if it is another."""
+    if not isinstance(module, LanguageModule):
+        raise ValueError(f"this callback looks at what a LanguageModule writes, not {type(module).__name__}")
+    return module
 
 
 def _floats(values: Tensor | dict[str, Tensor]) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torchmetrics import MeanMetric, Metric
 
 from callbacks.scoring import Scoring
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule
 
 
 class WellFormed(Scoring):
@@ -18,12 +19,12 @@ class WellFormed(Scoring):
         """Every task."""
         return True
 
-    def make_metric(self, trainer: Trainer, module: LightningModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
         """A mean over samples."""
         return MeanMetric()
 
     def update(
-        self, metric: Metric, module: LightningModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Count faults."""
         for one in written:

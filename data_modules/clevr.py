@@ -13,7 +13,7 @@ from data_modules.coding import add_codes, fingerprint
 from data_modules.evaluation import EvaluationStream
 from data_modules.families import task_shards
 from data_modules.index import Index
-from data_modules.make import WorldRecipe, make_world
+from data_modules.make import WorldRecipe, make
 from data_modules.mixture import TaskMixture
 from data_modules.stream import BatchStream, ResumableLoader
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
@@ -84,7 +84,7 @@ class ClevrDataModule(LightningDataModule):
             ValueError: If `root` holds another world, or codes of another image tokenizer.
         """
         if self.make is not None:
-            make_world(self.root, self.make, self.workers)
+            make(self.root, self.make, self.workers)
         index = Index.read(self.root)
         if self.tokenizer.image is not None and index.image_tokenizers() - {None} <= {fingerprint(self.tokenizer.image)}:
             add_codes(self.root, self.tokenizer.image, workers=self.workers)

@@ -15,7 +15,9 @@ ROOM = SceneSchema(
         Attribute("location", "[LOCATION]", "numbers", quantities=("x", "y"), keys=(("3d_coords", 2),)),
     ),
 )
-QUICK = UnifiedTokenizer.from_preset("quickstart", image_grid=(3, 4), image_codes=7, max_objects=3, max_text=5)
+QUICK = UnifiedTokenizer.from_preset(
+    "quickstart", image_grid=(3, 4), image_codes=7, object_order="given", max_objects=3, max_text=5
+)
 
 
 def walk(grammar, rng):

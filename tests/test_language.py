@@ -47,7 +47,9 @@ def test_official_normalisation_counts_every_position():
 
 def _trained(batches, accumulate, tmp_path, **options):
     torch.manual_seed(0)
-    module = tiny_module(optimizer=OptimizerConfig(lr=1e-2, warmup_steps=1), **options)
+    module = tiny_module(**options)
+    # Adam divides a gradient by its own size, which would magnify the rounding of the smallest ones.
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.1)
     trainer = Trainer(
         default_root_dir=tmp_path, max_steps=2, accumulate_grad_batches=accumulate, accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0,
@@ -61,8 +63,7 @@ def test_accumulation_equals_one_big_batch_whatever_the_split(tmp_path):
     whole = _trained([_batch(made, range(6)), _batch(made, range(6, 12))], 1, tmp_path)
     split = _trained([_batch(made, seeds) for seeds in ([0], range(1, 6), range(6, 10), [10, 11])], 2, tmp_path)
     for name in whole:
-        # Adam divides a gradient by its own size, which magnifies the rounding of the smallest ones.
-        torch.testing.assert_close(whole[name], split[name], rtol=1e-4, atol=5e-5)
+        torch.testing.assert_close(whole[name], split[name], rtol=1e-4, atol=1e-6)
 
 
 def test_smoothing_is_for_training_only_and_anneals():

@@ -97,7 +97,7 @@ def test_clip_warns_and_takes_the_outermost():
 
 def test_unified_error_bounds():
     ours = GRIDS["unified"]
-    for quantity, bound in (("depth", 0.013), ("width", 0.022)):
+    for quantity, bound in (("depth", 0.013), ("width", 0.0225)):
         values = np.array(ours.grid(quantity).values)
         assert ((values[1:] - values[:-1]) / (values[1:] + values[:-1])).max() < bound
     assert len(ours.grid("yaw").values) == 72

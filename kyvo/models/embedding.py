@@ -43,6 +43,8 @@ class NumberEmbedding(nn.Module):
         scale: Factor of the sine-cosine table, so that it has the size of the backbone's rows; 1 is the paper's.
     """
 
+    table: Tensor | None
+
     def __init__(self, positions: Tensor, dim: int, encoding: NumberEncoding, scale: float) -> None:
         super().__init__()
         self.learned = None if encoding == "sinusoid" else nn.Embedding(len(positions), dim)
@@ -51,10 +53,9 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors `[..., D]` of the numbers at `index` of the number range."""
-        if self.learned is None:
-            return self.table[index]
-        rows = self.learned(index)
-        return rows if self.table is None else rows + self.table[index]
+        static = 0 if self.table is None else self.table[index]
+        learned = 0 if self.learned is None else self.learned(index)
+        return learned + static
 
 
 class CodeEmbedding(nn.Module):
@@ -65,6 +66,8 @@ class CodeEmbedding(nn.Module):
         code_dim: C.
         dim: D.
     """
+
+    codebook: Tensor
 
     def __init__(self, codes: int, code_dim: int, dim: int) -> None:
         super().__init__()
@@ -131,6 +134,17 @@ class UnifiedEmbedding(nn.Module):
             else:
                 self.parts[name] = nn.Embedding(size, dim)
         self.image_positions = nn.Embedding(image_tokens, dim) if image_tokens else None
+
+    def set_codebook(self, name: str, codebook: Tensor) -> None:
+        """Give the part `image` or `shape` its tokenizer's codebook `[K, C]`.
+
+        Raises:
+            ValueError: If that part learns free vectors, or the codebook has another shape.
+        """
+        part = self.parts[name]
+        if not isinstance(part, CodeEmbedding):
+            raise ValueError(f"the {name} codes of this embedding are learned freely: build it with {name}_code_dim")
+        part.set_codebook(codebook)
 
     def scale_projectors(self, scale: float) -> None:
         """Start the projectors of codebooks so that their vectors have the standard deviation `scale`."""

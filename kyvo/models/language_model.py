@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from kyvo.models import attention
-from kyvo.models.embedding import UnifiedEmbedding
+from kyvo.models.embedding import NumberEncoding, UnifiedEmbedding
 from kyvo.tokenizers.vocabulary import Vocabulary
 
 
@@ -38,7 +38,7 @@ class KyvoConfig(LlamaConfig):
         self,
         vocabulary: dict[str, Any] | None = None,
         number_positions: list[float] | None = None,
-        number_encoding: str = "hybrid",
+        number_encoding: NumberEncoding = "hybrid",
         number_scale: float | None = None,
         image_code_dim: int = 0,
         shape_code_dim: int = 0,
@@ -53,12 +53,18 @@ class KyvoConfig(LlamaConfig):
             number_positions = number_positions or [float(i) for i in range(len(words.number_range))]
         super().__init__(**kwargs)
         self.vocabulary = vocabulary
-        self.number_positions = number_positions
+        self.number_positions = number_positions or []
         self.number_encoding = number_encoding
         self.number_scale = self.initializer_range if number_scale is None else number_scale
         self.image_code_dim = image_code_dim
         self.shape_code_dim = shape_code_dim
         self.image_tokens = image_tokens
+
+
+def _vocabulary(config: KyvoConfig) -> Vocabulary:
+    if config.vocabulary is None:
+        raise ValueError("KyvoConfig.vocabulary is not set: give it tokenizer.vocabulary.to_dict()")
+    return Vocabulary.from_dict(config.vocabulary)
 
 
 def _ranges(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:
@@ -92,11 +98,10 @@ class KyvoForCausalLM(LlamaForCausalLM):
     _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, config: KyvoConfig) -> None:
-        if config.vocabulary is None:
-            raise ValueError("KyvoConfig.vocabulary is not set: give it tokenizer.vocabulary.to_dict()")
+        vocabulary = _vocabulary(config)
         super().__init__(config)
         self.model.embed_tokens = UnifiedEmbedding(
-            _ranges(self.vocabulary),
+            _ranges(vocabulary),
             config.hidden_size,
             number_positions=config.number_positions,
             number_encoding=config.number_encoding,
@@ -110,7 +115,7 @@ class KyvoForCausalLM(LlamaForCausalLM):
     @property
     def vocabulary(self) -> Vocabulary:
         """The vocabulary that the checkpoint was made for."""
-        return Vocabulary.from_dict(self.config.vocabulary)
+        return _vocabulary(self.config)
 
     @property
     def embedding(self) -> UnifiedEmbedding:

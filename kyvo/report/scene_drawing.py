@@ -246,7 +246,6 @@ def _cube(canvas: Canvas, at: Point, radius: float, color: Color, metal: bool) -
     if metal:
         band = [(x - side * 0.62, middle), (x - side * 0.3, top), (x - side * 0.02, top), (x - side * 0.3, middle)]
         canvas.draw.polygon(band, fill=_shade(color, 0.7))
-        _gleam(canvas, (x + side * 0.55, middle + side * 0.38), side * 0.15)
 
 
 def _cylinder(canvas: Canvas, at: Point, radius: float, color: Color, metal: bool) -> None:
@@ -289,9 +288,10 @@ def _draw_named(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point
     color = PALETTE[order % len(PALETTE)]
     width, length = _number(obj, schema, "width"), _number(obj, schema, "length")
     half = [max(0.04, (number or 0.7) / 2) * canvas.scale for number in (width, length)]
-    (x, y), style = at, {"fill": _shade(color, 0.35), "outline": _outline(color), "width": SHARPNESS + 2}
+    x, y = at
     box = (x - half[0], y - half[1], x + half[0], y + half[1])
-    (canvas.draw.ellipse if width is None else canvas.draw.rectangle)(box, **style)
+    draw = canvas.draw.ellipse if width is None else canvas.draw.rectangle
+    draw(box, _shade(color, 0.35), _outline(color), SHARPNESS + 2)
     yaw = _number(obj, schema, "yaw")
     if yaw is not None:
         _arrow(canvas, at, half[0], canvas.view.place(_turned(canvas.view, yaw)), _outline(color))

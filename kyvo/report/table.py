@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 MISSING = "–"
@@ -57,7 +58,7 @@ def metric_table(rows: Sequence[MetricRow], title: str = "") -> Table:
     for name, justify in zip(_header(rows), _justify(rows), strict=True):
         table.add_column(name, justify=justify, no_wrap=name != "baseline")
     for row in rows:
-        cells = _cells(row, rows)
+        cells = [escape(cell) for cell in _cells(row, rows)]
         if row.is_better is not None:
             color = "green" if row.is_better else "red"
             cells[3] = f"[{color}]{cells[3]}[/{color}]"

@@ -1,9 +1,9 @@
 """LightningCLI as Kyvo uses it: a tokenizer built once for model and data, and a final evaluation after `fit`."""
 
-from typing import Any, Self
+from typing import Self
 
 from jsonargparse import class_from_function, set_parsing_settings
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
@@ -46,9 +46,5 @@ class KyvoCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Evaluate the final weights with all generated samples, as `kyvo validate` will."""
-        if isinstance(self.model, LanguageModule) and not self.trainer.fast_dev_run:
-            _validate(self.trainer, self.model, self.datamodule)
-
-
-def _validate(trainer: Trainer, model: LightningModule, data: Any) -> None:
-    trainer.validate(model, datamodule=data, verbose=False)
+        if isinstance(self.model, LanguageModule):
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)

@@ -3,12 +3,14 @@
 Letters: B batch, S positions, D hidden size, N supervised positions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from kyvo.generation.decode import Sampling, generate
@@ -22,6 +24,9 @@ from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_r
 
 Recipe = Literal["fft", "lora", "scratch"]
 
+Written = dict[str, list[Generation]]
+"""What an evaluation step returns: `{"written": [...]}`, one entry for each sample, possibly fewer than the batch has."""
+
 NEW_PARTS = ("numbers", "markers", "image", "shape", "image_positions", "lm_head")
 """What the unified vocabulary adds to Llama: LoRA trains and saves all of it."""
 
@@ -32,7 +37,7 @@ class TokenBatch(Protocol):
     ids: Tensor
     weights: Tensor
     task: Task
-    samples: list[Sample]
+    samples: Sequence[Sample]
 
 
 @dataclass
@@ -172,7 +177,8 @@ class LanguageModule(LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["tokenizer"])
         if (recipe == "scratch") != isinstance(backbone, Backbone):
-            raise ValueError(f"recipe {recipe!r} needs {'a shape' if recipe == 'scratch' else 'a checkpoint'} as backbone")
+            needed = "a shape" if recipe == "scratch" else "a checkpoint"
+            raise ValueError(f"recipe {recipe!r} needs {needed} as backbone")
         if total_steps <= 0:
             raise ValueError(f"total_steps should be positive, not {total_steps}: set trainer.max_steps")
         self.tokenizer = tokenizer
@@ -249,19 +255,19 @@ class LanguageModule(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, averaged / max(float(cells), 1e-8))
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> list[Generation]:
+    def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> Written:
         """Log the loss of a batch and write its outputs, which the callbacks score."""
         return self._evaluate(batch, batch_idx, "val")
 
-    def test_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> list[Generation]:
+    def test_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> Written:
         """As `validation_step`, for test data."""
         return self._evaluate(batch, batch_idx, "test")
 
-    def predict_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> list[Generation]:
+    def predict_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> Written:
         """Write the outputs of a batch."""
-        return self.generate(batch.task, batch.samples)
+        return {"written": self.generate(batch.task, batch.samples)}
 
-    def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> list[Generation]:
+    def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> Written:
         total, cells = self.loss_sum(batch.ids, batch.weights)
         name = f"{stage}/{batch.task.name}/loss"
         self.log(name, total / cells, batch_size=len(batch.ids), sync_dist=True, add_dataloader_idx=False)
@@ -271,9 +277,9 @@ class LanguageModule(LightningModule):
         if self.trainer.state.fn == "fit" and self.limit_generation >= 0:
             samples = samples[: max(0, self.limit_generation - self._generated)]
         self._generated += len(samples)
-        return self.generate(batch.task, samples) if samples else []
+        return {"written": self.generate(batch.task, samples) if samples else []}
 
-    def generate(self, task: Task, samples: list[Sample]) -> list[Generation]:
+    def generate(self, task: Task, samples: Sequence[Sample]) -> list[Generation]:
         """Write the outputs of a task for samples, in one batch."""
         prompts = [torch.as_tensor(self.tokenizer.prompt(task, sample)) for sample in samples]
         ids = generate(self.model, self.tokenizer.grammar(task), prompts, self.sampling)
@@ -281,7 +287,7 @@ class LanguageModule(LightningModule):
 
     # ---- optimiser --------------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and a schedule that moves once per optimiser step."""
         optimizer = build_optimizer(self.model, self.optimizer_config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -338,7 +344,7 @@ def _build_model(tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddin
     else:
         model = KyvoForCausalLM.from_llama(backbone, config, embeddings.head)
     if codebook is not None:
-        model.embedding.parts["image"].set_codebook(codebook)
+        model.embedding.set_codebook("image", codebook)
     return model
 
 

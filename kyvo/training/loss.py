@@ -3,6 +3,7 @@
 Letters: N supervised positions, D hidden size, V vocabulary, G numbers of the number range.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class NumberTargets:
     table: Tensor
 
     @classmethod
-    def smooth(cls, start: int, values: Tensor, families: list[tuple[int, int]], sigma: float) -> "NumberTargets":
+    def smooth(cls, start: int, values: Tensor, families: Iterable[tuple[int, int]], sigma: float) -> "NumberTargets":
         """Normal densities of standard deviation `sigma`, in the units of `values` `[G]`, within each family.
 
         Args:
@@ -90,22 +91,20 @@ def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor, soft: N
     """Weighted loss of a chunk of logits `[n, V]`, which become their own gradient."""
     log_z = logits.logsumexp(dim=-1)
     loss = log_z - logits.gather(1, targets[:, None])[:, 0]
-    rows = numbers = None
-    if soft is not None:
-        size = len(soft.table)
-        rows = ((targets >= soft.start) & (targets < soft.start + size)).nonzero()[:, 0]
-        numbers = soft.table[targets[rows] - soft.start]
-        window = logits[rows, soft.start : soft.start + size]
-        loss[rows] = log_z[rows] - (numbers * window).sum(-1)
-    total = (loss * weights).sum()
-    logits.sub_(log_z[:, None]).exp_()
     hard = torch.ones_like(log_z)
-    if soft is not None and rows is not None:
+    if soft is None:
+        logits.sub_(log_z[:, None]).exp_()
+    else:
+        span = slice(soft.start, soft.start + len(soft.table))
+        rows = ((targets >= span.start) & (targets < span.stop)).nonzero()[:, 0]
+        wanted = soft.table[targets[rows] - span.start]
+        loss[rows] = log_z[rows] - (wanted * logits[rows, span]).sum(-1)
+        logits.sub_(log_z[:, None]).exp_()
+        logits[rows, span] -= wanted
         hard[rows] = 0
-        logits[rows, soft.start : soft.start + len(soft.table)] -= numbers
     logits.scatter_add_(1, targets[:, None], -hard[:, None])
     logits.mul_(weights[:, None])
-    return total
+    return (loss * weights).sum()
 
 
 def weighted_cross_entropy(

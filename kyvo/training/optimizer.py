@@ -60,7 +60,7 @@ class JointOptimizer(Optimizer):
         # The very same dictionaries, so that a schedule that writes `lr` here writes it there.
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Run the closure once, then step every optimiser."""
         loss = None
         if closure is not None:

@@ -1,0 +1,108 @@
+"""Ends an evaluation with a table of what was reached beside its baselines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+
+from callbacks.scoring import Scoring
+from kyvo.report.table import MetricRow, metric_markdown, metric_table
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A metric of the table.
+
+    Attributes:
+        task: Name of the task.
+        metric: Name of the metric.
+        label: What people read.
+        baseline: Metric to compare with; default is the same metric of the untrained model.
+        baseline_label: What people read of it.
+        digits: Decimals shown.
+    """
+
+    task: str
+    metric: str
+    label: str
+    baseline: str = ""
+    baseline_label: str = "untrained model"
+    digits: int = 3
+
+
+HEADLINES = (
+    Headline("recognition", "jaccard", "recognition: Jaccard"),
+    Headline("recognition", "count_accuracy", "recognition: object count"),
+    Headline("question_answering", "accuracy", "questions: exact match", "majority_baseline", "majority by type"),
+    Headline("instruction", "jaccard", "instructions: Jaccard", "copy_jaccard", "copy the input"),
+    Headline("instruction", "edit_success", "instructions: edit done"),
+    Headline("rendering", "psnr", "rendering: PSNR (dB)", digits=2),
+    Headline("rendering", "object_psnr", "rendering: PSNR on objects (dB)", digits=2),
+    Headline("rendering", "ssim", "rendering: SSIM"),
+)
+
+
+class Summary(Callback):
+    """Prints a table after `validate`, `test` and the evaluation that ends `fit`, and writes it as `summary.md`.
+
+    Args:
+        targets: What to aim at, by task and metric ("recognition/jaccard"); shown beside what was reached.
+        folder: Where to write; default is the folder of the run's first logger.
+    """
+
+    def __init__(self, targets: dict[str, float] | None = None, folder: str | None = None) -> None:
+        self.targets = targets or {}
+        self.folder = folder
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print, unless this validation is one of many during training."""
+        if trainer.state.fn != "fit":
+            self._report(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print."""
+        self._report(trainer, "test")
+
+    def _report(self, trainer: Trainer, stage: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        reached = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rows = summary_rows(reached, stage, untrained(trainer), self.targets)
+        if not rows:
+            return
+        Console().print(metric_table(rows, title=f"{stage}: reached against baselines"))
+        folder = Path(self.folder or trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"summary-{stage}.md").write_text(metric_markdown(rows) + "\n", encoding="utf-8")
+
+
+def untrained(trainer: Trainer) -> dict[str, float]:
+    """The scores of the untrained model that the scoring callbacks hold, by task and metric."""
+    scores: dict[str, float] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Scoring):
+            scores |= callback.untrained
+    return scores
+
+
+def summary_rows(
+    reached: Mapping[str, float], stage: str, start: Mapping[str, float], targets: Mapping[str, float]
+) -> list[MetricRow]:
+    """The rows of the table: every headline that was measured, and the share of well-formed outputs of each task."""
+    rows = []
+    for line in HEADLINES:
+        name = f"{line.task}/{line.metric}"
+        if f"{stage}/{name}" in reached:
+            base = reached.get(f"{stage}/{line.task}/{line.baseline}") if line.baseline else start.get(name)
+            label = line.baseline_label if base is not None else ""
+            rows.append(
+                MetricRow(
+                    line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits
+                )
+            )
+    formed = [name for name in sorted(reached) if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
+    rows += [MetricRow(f"{name.split('/')[1]}: well-formed", reached[name]) for name in formed]
+    return rows
