@@ -3,8 +3,8 @@
 B: samples, S: tokens of the longest.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,15 +47,20 @@ class Batch:
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch with its tensors on a device; `kwargs` go to `Tensor.to`."""
-        return replace(self, **{name: tensor.to(device, **kwargs) for name, tensor in self._tensors()})
+        return self._map(lambda tensor: tensor.to(device, **kwargs))
 
     def pin_memory(self) -> "Batch":
         """The batch with its tensors in page-locked memory."""
-        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors()})
+        return self._map(Tensor.pin_memory)
 
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return [(name, value) for name, value in values if isinstance(value, Tensor)]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            ids=function(self.ids),
+            weights=function(self.weights),
+            lengths=function(self.lengths),
+            prompt_lengths=function(self.prompt_lengths),
+        )
 
 
 def collate(tokenizer: "UnifiedTokenizer", task: Task, samples: Sequence[Sample], keep: bool = False) -> Batch:

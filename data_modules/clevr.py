@@ -1,7 +1,6 @@
 """The CLEVR data module: batches of a mixture of tasks from a folder of shards, made first if need be."""
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -81,21 +80,26 @@ class ClevrDataModule(LightningDataModule):
         """Make what is missing of the world, and code the pictures that have no codes.
 
         Raises:
-            ValueError: If `root` holds another world, or codes of another image tokenizer.
+            ValueError: If `root` holds another world.
         """
         if self.make is not None:
             make(self.root, self.make, self.workers)
         index = Index.read(self.root)
-        if self.tokenizer.image is not None and index.image_tokenizers() - {None} <= {fingerprint(self.tokenizer.image)}:
-            add_codes(self.root, self.tokenizer.image, workers=self.workers)
+        image = self.tokenizer.image
+        # Codes of another tokenizer are never replaced unasked: `setup` refuses them.
+        if image is not None and index.image_tokenizers() <= {None, fingerprint(image)}:
+            add_codes(self.root, image, workers=self.workers)
 
     def setup(self, stage: str) -> None:
-        """Read the index and check that it fits the tokenizer."""
+        """Read the index.
+
+        Raises:
+            ValueError: If its schema or the codes of its pictures don't fit the tokenizer.
+        """
         self.index = Index.read(self.root)
         if self.index.schema != self.tokenizer.schema.name:
-            raise ValueError(
-                f"{self.root} holds scenes of schema {self.index.schema!r}, the tokenizer has {self.tokenizer.schema.name!r}"
-            )
+            found, wanted = self.index.schema, self.tokenizer.schema.name
+            raise ValueError(f"{self.root} holds scenes of schema {found!r}, the tokenizer has {wanted!r}")
         if self.tokenizer.image is not None:
             coded, mine = self.index.image_tokenizers(), fingerprint(self.tokenizer.image)
             if not coded <= {mine}:
@@ -111,7 +115,14 @@ class ClevrDataModule(LightningDataModule):
         shards = {task.spec: task_shards(self.index, task, "train", self.limits["train"]) for task in self.tasks}
         rank, ranks = self._rank
         stream = BatchStream(
-            self.root, shards, self.tokenizer, self.mixture, self.batch_size, rank, ranks, cache_samples=self.cache_samples
+            self.root,
+            shards,
+            self.tokenizer,
+            self.mixture,
+            self.batch_size,
+            rank,
+            ranks,
+            cache_samples=self.cache_samples,
         )
         counts = {shard.name: shard.samples for group in shards.values() for shard in group}
         length = self.epoch_batches or max(1, sum(counts.values()) // (self.batch_size * ranks))

@@ -1,7 +1,8 @@
 """The evaluation stream: each sample of a split exactly once over all ranks and workers, with its pictures."""
 
+import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,8 +63,8 @@ class EvaluationStream(IterableDataset[Batch]):
         items = self._questions(questions) if task.name == "question_answering" else self._items()
         if len(items) < ranks:
             raise ValueError(f"{root}: task {task.spec} has {len(items)} samples to evaluate, fewer than {ranks} ranks")
-        batches = -(-(-(-len(items) // ranks)) // batch_size)
-        self.batches = _divide(items[rank::ranks], batches)
+        most = math.ceil(len(items) / ranks)
+        self.batches = _divide(items[rank::ranks], math.ceil(most / batch_size))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -104,4 +105,4 @@ class EvaluationStream(IterableDataset[Batch]):
 def _divide(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
     """Cut a list into consecutive parts whose sizes differ by one at most."""
     bounds = [len(items) * part // parts for part in range(parts + 1)]
-    return [items[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [items[start:stop] for start, stop in pairwise(bounds)]

@@ -33,8 +33,8 @@ def task_shards(index: Index, task: Task, split: str, limit: int | None = None) 
             found = shard.members.get(member, 0)
             if found < shard.samples:
                 raise ValueError(
-                    f"task {task.spec} needs {member} in each of the {shard.samples} samples of {shard.name}, which has "
-                    f"it in {found}. Codes are added by `kyvo data code`, images of edits by making the world with "
-                    "edit_images, questions and edits by asking for some"
+                    f"task {task.spec} needs {member} in each of the {shard.samples} samples of {shard.name}, "
+                    f"which has it in {found}. Codes come from `kyvo data code`, images of edits and questions from "
+                    "making the world with edit_images and with questions"
                 )
     return shards

@@ -57,7 +57,7 @@ class Index:
         """
         path = Path(root) / FILE_NAME
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: {root} is no folder of shards (make one with `kyvo data make`)")
+            raise FileNotFoundError(f"{path} is missing: no folder of shards (`kyvo data make` makes one)")
         try:
             raw = json.loads(path.read_text())
             families = {name: tuple(Shard(**shard) for shard in shards) for name, shards in raw["families"].items()}

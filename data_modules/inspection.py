@@ -63,29 +63,31 @@ def _check_shard(root: Path, shard: Shard, schema: SceneSchema, keys: set[str]) 
         )
 
 
-def show(root: Path, tokenizer: "UnifiedTokenizer", task: str = "I-3", n: int = 3, split: str = "train") -> None:
+def show(root: Path, task: str = "3-I", n: int = 3, split: str = "train", tokenizer: Path | None = None) -> None:
     """Print samples as the model meets them: coloured by modality, what is written in bold.
 
     Args:
         root: Folder of the shards.
-        tokenizer: Makes the sequences.
         task: What is read and written.
         n: How many samples.
         split: From which split.
+        tokenizer: Folder of the tokenizer that makes the sequences; by default the preset "quickstart".
     """
     from rich.console import Console
 
     from data_modules.evaluation import EvaluationStream
+    from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 
+    maker = UnifiedTokenizer.from_pretrained(tokenizer) if tokenizer else UnifiedTokenizer.from_preset("quickstart")
     parsed, console = Task.parse(task), Console()
     shards = task_shards(Index.read(root), parsed, split, n)
-    for batch in EvaluationStream(Path(root), shards, tokenizer, parsed, batch_size=1):
-        sequence = tokenizer.encode(parsed, batch.samples[0])
+    for batch in EvaluationStream(Path(root), shards, maker, parsed, batch_size=1):
+        sequence = maker.encode(parsed, batch.samples[0])
         console.print(f"{batch.keys[0]}  {task}  {len(sequence)} tokens  {batch.samples[0].kind}", style="dim")
-        console.print(render(sequence, tokenizer))
+        console.print(colored(sequence, maker))
 
 
-def render(sequence: "TokenSequence", tokenizer: "UnifiedTokenizer") -> "Text":
+def colored(sequence: "TokenSequence", tokenizer: "UnifiedTokenizer") -> "Text":
     """A sequence as text, coloured by modality; what is written is bold."""
     from rich.text import Text
 
@@ -99,9 +101,12 @@ def render(sequence: "TokenSequence", tokenizer: "UnifiedTokenizer") -> "Text":
 def _spell(tokenizer: "UnifiedTokenizer", ids: list[int]) -> str:
     """Ids as labels: text as it reads, numbers and markers by name, image codes as <n>."""
     vocabulary = tokenizer.vocabulary
+    ends = {vocabulary.bos: "[BOS]", vocabulary.eos: "[EOS]"}
     pieces = []
     for index in ids:
-        if index in vocabulary.text_range:
+        if index in ends:
+            pieces.append(ends[index])
+        elif index in vocabulary.text_range:
             pieces.append(tokenizer.text.decode([index]))
         elif index in vocabulary.number_range:
             pieces.append(f" {vocabulary.numbers[index - vocabulary.number_range.start]}")

@@ -13,8 +13,9 @@ from rich.progress import Progress
 from data_modules.index import FILE_NAME, Index, Shard
 from data_modules.parallel import parallel_map
 from data_modules.shards import ShardWriter, encode_json, encode_png
-from data_modules.worlds.clevr import ClevrWorld, annotate
-from data_modules.worlds.instructions import edits
+from data_modules.worlds.clevr import ClevrWorld
+from data_modules.worlds.instructions import KINDS, instruction
+from data_modules.worlds.programs import FILTERED
 from data_modules.worlds.questions import FAMILIES, questions
 
 CHUNK = 8
@@ -31,7 +32,11 @@ class WorldRecipe:
         seed: Seed of everything.
         questions: Questions about each scene.
         families: Families of questions, each as likely.
-        edits: Edits of each scene, each an instruction and the scene it leads to.
+        longest: Most attributes by which questions describe an object.
+        edits: Edits of each scene, each an instruction and the scene it leads to; fewer where none can be done.
+        kinds: Kinds of instruction.
+        move_step: How far instructions move an object along each direction; None draws it.
+        synonyms: Whether words and wordings of questions and instructions vary.
         edit_images: Whether edits have pictures, before and after; else scenes alone.
         scenes_per_shard: Scenes of a shard; training needs at least as many shards as it has workers x ranks.
     """
@@ -41,7 +46,11 @@ class WorldRecipe:
     seed: int = 0
     questions: int = 6
     families: tuple[str, ...] = FAMILIES
+    longest: int = len(FILTERED)
     edits: int = 3
+    kinds: tuple[str, ...] = KINDS
+    move_step: float | None = None
+    synonyms: bool = False
     edit_images: bool = False
     scenes_per_shard: int = 250
 
@@ -51,7 +60,7 @@ class WorldRecipe:
         return json.loads(json.dumps(settings))
 
 
-def make(out: Path, recipe: WorldRecipe = WorldRecipe(), workers: int = 2) -> None:  # noqa: B008  (frozen)
+def make(out: Path, recipe: WorldRecipe = WorldRecipe(), workers: int = 2) -> None:
     """Make a CLEVR-like world: scenes, pictures, questions and edits, as shards.
 
     The bytes depend on the recipe alone, not on the number of workers. Shards that are there already are kept, so an
@@ -107,12 +116,16 @@ def _open(out: Path, recipe: WorldRecipe, split: str) -> Index:
     if found is not None and found != wanted:
         differing = [name for name in wanted if found.get(name) != wanted[name]]
         raise ValueError(
-            f"{out} holds another world: its {split} split has {({name: found.get(name) for name in differing})}, "
-            f"wanted {({name: wanted[name] for name in differing})}. Use another folder, or remove this one"
+            f"{out} holds another world: its {split} split was made with {_some(found, differing)}, wanted is "
+            f"{_some(wanted, differing)}. Use another folder, or remove this one"
         )
     index = index.with_settings(split, wanted)
     index.write(out)
     return index
+
+
+def _some(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name}={settings.get(name)}" for name in names)
 
 
 def _families(recipe: WorldRecipe, split: str) -> dict[str, list[Files]]:
@@ -164,7 +177,7 @@ def _make_scene(recipe: WorldRecipe, rng: random.Random) -> tuple[dict[str, Any]
     """A scene, its picture and its questions; a scene that none can be asked about is drawn again."""
     while True:
         scene, image, _ = recipe.world.make(rng)
-        asked = questions(scene, rng, recipe.questions, recipe.families)
+        asked = questions(scene, rng, recipe.questions, recipe.families, recipe.synonyms, recipe.longest)
         if asked or not recipe.questions:
             return scene, image, asked
 
@@ -174,12 +187,12 @@ def _make_edits(
 ) -> list[Files]:
     kept = members if recipe.edit_images else {"scene.json": members["scene.json"]}
     made = []
-    for number, (instruction, target) in enumerate(edits(recipe.world, scene, rng, recipe.edits)):
-        pictures = {}
-        if recipe.edit_images:
-            image, ids = recipe.world.render(target)
-            target = annotate(target, ids)
-            pictures["target.image.png"] = encode_png(image)
-        written = {"instruction.json": encode_json(instruction), "target.scene.json": encode_json(target)}
-        made.append((f"{key}-{number}", {**kept, **pictures, **written}))
+    for number in range(recipe.edits):
+        edit = instruction(scene, recipe.world, rng, recipe.kinds, recipe.synonyms, recipe.move_step)
+        if edit is not None:
+            target = edit["target"]
+            files = {"instruction.json": encode_json(edit["instruction"]), "target.scene.json": encode_json(target)}
+            if recipe.edit_images:
+                files["target.image.png"] = encode_png(recipe.world.render(target)[0])
+            made.append((f"{key}-{number}", {**kept, **files}))
     return made

@@ -62,5 +62,6 @@ class SampleOrder:
     def _window(self, epoch: int, shards: Sequence[int]) -> list[Visit]:
         generator = np.random.default_rng((*self.seed, epoch, shards[0]))
         places = [(shard, sample) for shard in shards for sample in range(self.counts[shard])]
-        draws = generator.integers(2**31, size=len(places))
-        return [Visit(*places[place], int(draws[place])) for place in generator.permutation(len(places))]
+        shuffled = [places[place] for place in generator.permutation(len(places)).tolist()]
+        draws = generator.integers(2**31, size=len(places)).tolist()
+        return [Visit(shard, sample, draw) for (shard, sample), draw in zip(shuffled, draws, strict=True)]

@@ -12,8 +12,9 @@ from data_modules.worlds.masks import from_run_lengths
 from kyvo.sample import Sample
 from kyvo.scene import Scene, SceneSchema
 
-CODED = frozenset(
-    ("image.codes.npy", "target.image.codes.npy", "scene.json", "target.scene.json", "question.json", "instruction.json")
+CODED = (
+    *("image.codes.npy", "scene.json", "question.json"),
+    *("instruction.json", "target.image.codes.npy", "target.scene.json"),
 )
 """The members that training reads: everything but pixels."""
 

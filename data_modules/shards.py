@@ -129,6 +129,7 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Drop what was written so far."""
+        self._tar.close()
         self._file.close()
         self._partial.unlink(missing_ok=True)
 

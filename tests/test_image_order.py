@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -49,7 +51,7 @@ def test_spiral_winds_out():
     cells = [divmod(index, 16) for index in order("spiral", 16, 16)[:49].tolist()]
     rings = [max(abs(row - 7), abs(column - 8)) for row, column in cells]
     assert rings == sorted(rings)
-    steps = [abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in zip(cells, cells[1:], strict=False)]
+    steps = [abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise(cells)]
     assert set(steps) == {1}
 
 

@@ -47,7 +47,7 @@ def test_shapes_and_boxes():
     ("change", "message"),
     [
         ({"color": "pink"}, r"object 1, attribute 'color' \(clevr\): 'pink' is none of gray, red"),
-        ({"3d_coords": [0.0, 1.0]}, r"object 1, attribute 'location' .*expected finite numbers x, y, z, got \[0.0, 1.0\]"),
+        ({"3d_coords": [0.0, 1.0]}, r"object 1, attribute 'location' .*expected finite numbers .*, got \[0.0, 1.0\]"),
         ({"3d_coords": [0.0, 1.0, float("nan")]}, "finite"),
         ({"3d_coords": [0.0, True, 1.0]}, "finite"),
         ({"3d_coords": "here"}, "finite"),
@@ -64,7 +64,7 @@ def test_missing_things_are_named():
         clevr.read({"objects": [{"color": "red"}]})
     with pytest.raises(ValueError, match="needs a list under 'objects'"):
         clevr.read({"scenes": []})
-    with pytest.raises(ValueError, match="object 0 .* should be a mapping, not list"):
+    with pytest.raises(ValueError, match=r"object 0 .* should be a mapping, not list"):
         clevr.read({"objects": [[]]})
     with pytest.raises(ValueError, match="no schema is called 'clever'; there are clevr"):
         get_schema("clever")

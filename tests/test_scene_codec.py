@@ -78,9 +78,8 @@ def test_left_to_right_in_a_camera_frame_follows_the_ray():
     def box(name, x, depth):
         return SceneObject({"category": name, "center_cam": (x, 0.0, depth), "dimensions": sizes})
 
-    found, faults = tokenizer.codec.decode(
-        tokenizer.codec.encode(Scene((box("cup", 0.6, 1.0), box("chair", 1.0, 4.0), box("cereal box", -0.5, 2.0))))[1:-1]
-    )
+    scene = Scene((box("cup", 0.6, 1.0), box("chair", 1.0, 4.0), box("cereal box", -0.5, 2.0)))
+    found, faults = tokenizer.codec.decode(tokenizer.codec.encode(scene)[1:-1])
     assert ([item["category"] for item in found], faults) == (["cereal box", "chair", "cup"], 0)
 
 
@@ -95,7 +94,7 @@ def test_left_to_right_needs_positions():
     ("values", "message"),
     [
         ({"color": "pink"}, r"object 1, attribute 'color' \(clevr\): 'pink' is none of gray, red"),
-        ({"location": (0.0, 3.5, 0.0)}, r"object 1, attribute 'location' .* y = 3.5 is outside the number grid \(-3 to 3\)"),
+        ({"location": (0.0, 3.5, 0.0)}, r"object 1, attribute 'location' .* y = 3.5 is outside the number grid"),
         ({"location": (0.0, 3.5)}, r"expected 3 numbers \(x, y, z\), got \(0.0, 3.5\)"),
         ({"location": "here"}, r"expected 3 numbers"),
         ({"size": (1.0,)}, r"is none of large, small"),
@@ -108,7 +107,7 @@ def test_bad_values_are_named(values, message):
 
 
 def test_a_missing_attribute_is_named():
-    with pytest.raises(ValueError, match="object 0, attribute 'color' .*is missing"):
+    with pytest.raises(ValueError, match=r"object 0, attribute 'color' .*is missing"):
         QUICK.codec.encode(Scene((SceneObject({"size": "large"}),)))
 
 
@@ -136,7 +135,7 @@ def test_shape_codes():
     assert len(ids) == 2 + 2 + 2 + 512 + 4
     assert tokenizer.codec.decode(ids[1:-1]) == (scene, 0)
     for bad in ((1, 2), tuple(range(7681, 8193)), "cube"):
-        with pytest.raises(ValueError, match="attribute 'shape' .*expected 512 shape codes from 0 to 8191"):
+        with pytest.raises(ValueError, match=r"attribute 'shape' .*expected 512 shape codes from 0 to 8191"):
             tokenizer.codec.encode(Scene((SceneObject(values | {"shape": bad}),)))
     spoilt = [*ids[1:-1]]
     spoilt[3] = ids[1]

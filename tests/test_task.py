@@ -32,7 +32,10 @@ def test_other_combinations():
     assert Task.parse("T-I").name == "instruction"
 
 
-@pytest.mark.parametrize("spec", ["", "I", "I-", "-3", "I-3-T", "I+X-3", "i-3", "I 3-T", "recognition", "I+I-3", "T+Q-A"])
+BAD = ("", "I", "I-", "-3", "I-3-T", "I+X-3", "i-3", "I 3-T", "recognition", "I+I-3", "T+Q-A")
+
+
+@pytest.mark.parametrize("spec", BAD)
 def test_bad_specs_say_what_one_looks_like(spec):
-    with pytest.raises(ValueError, match=r"should look like '3-I', 'I-3', 'I\+3\+T-I\+3' or 'I\+3\+Q-A'.* I, 3, T, Q, A"):
+    with pytest.raises(ValueError, match=r"should look like '3-I', 'I-3', 'I\+3\+T-I\+3' or .* I, 3, T, Q, A"):
         Task.parse(spec)

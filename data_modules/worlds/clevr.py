@@ -70,8 +70,7 @@ class ClevrWorld:
             raise ValueError(f"objects must be (least, greatest) with 1 <= least <= greatest, got {self.objects}")
         if min(self.image_size) < 1 or self.extent <= 0 or self.focal <= 0:
             raise ValueError(
-                "image_size, extent and focal must be positive, got "
-                f"{self.image_size}, {self.extent} and {self.focal}"
+                f"image_size, extent and focal must be positive, got {self.image_size}, {self.extent} and {self.focal}"
             )
 
     def sample_scene(self, rng: random.Random) -> Scene:
@@ -128,7 +127,7 @@ class ClevrWorld:
         return RayTracer(scene["objects"], scene.get("lights", BASE_LAMPS), sampling)
 
     def render(self, scene: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, sRGB uint8 [H, W, 3], and the object seen in each pixel, int32 [H, W] (-1 ground, -2 nothing)."""
+        """The picture, sRGB uint8 [H, W, 3], and the object in each pixel, int32 [H, W] (-1 ground, -2 nothing)."""
         return render(self._tracer(scene), self.camera(scene))
 
     def identify(self, scene: Mapping[str, Any]) -> np.ndarray:

@@ -160,7 +160,7 @@ class Solids:
         return t * self.radii[j]
 
     def blocks(self, origin: np.ndarray, direction: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Whether rays in the objects' own frames, already known to meet the bounding spheres, are blocked: bool [Q]."""
+        """Whether rays in the objects' frames, already known to meet the bounding spheres, are blocked: bool [Q]."""
         kinds = self.kinds[j]
         blocked = kinds == SPHERE
         for kind in self.present:

@@ -79,12 +79,12 @@ def draw_position(
     return None
 
 
-def relationships(objects: Sequence[Mapping[str, Any]], epsilon: float = RELATION_EPSILON) -> dict[str, list[list[int]]]:
+def relationships(objects: Sequence[Mapping[str, Any]]) -> dict[str, list[list[int]]]:
     """For each relation and object, the indices of the objects that lie in that direction of it."""
     places = [o["3d_coords"] for o in objects]
     return {
         name: [
-            [j for j, other in enumerate(places) if j != i and offset_along(name, place, other) > epsilon]
+            [j for j, other in enumerate(places) if j != i and offset_along(name, place, other) > RELATION_EPSILON]
             for i, place in enumerate(places)
         ]
         for name in RELATIONS

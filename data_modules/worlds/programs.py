@@ -78,7 +78,7 @@ def answer(program: Sequence[Mapping[str, Any]], scene: Mapping[str, Any]) -> st
 
 
 def execute(program: Sequence[Mapping[str, Any]], scene: Mapping[str, Any]) -> list[Any]:
-    """What every node yields: sorted lists of object indices, an index, a number, a bool or a word; errors as `answer`."""
+    """What every node yields: sorted object indices, an index, a number, a bool or a word; errors as `answer`."""
     objects = scene["objects"]
     relations = scene.get("relationships") or relationships(objects)
     out: list[Any] = []

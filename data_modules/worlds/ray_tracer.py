@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_modules.worlds.camera import Camera
-from data_modules.worlds.geometry import INFINITY, SHAPES, Ground, Solids, cross, dot, unit
+from data_modules.worlds.geometry import SHAPES, Ground, Solids, cross, dot, unit
 from data_modules.worlds.lights import Lights
 from data_modules.worlds.materials import COLORS, GROUND_ALBEDO, highlights, srgb
 
@@ -286,11 +286,7 @@ class RayTracer:
         """Linear colour [3, P] and ids [P] of what rays see; arguments as for `trace`."""
         total = direction.shape[1]
         if total > _CHUNK:
-            parts = [
-                self.shade(_select(origin, k), direction.take(k, 1), samples, bounces, leaving if leaving is None else leaving[k])
-                for k in np.array_split(np.arange(total), -(-total // _CHUNK))
-            ]
-            return np.concatenate([c for c, _ in parts], 1), np.concatenate([i for _, i in parts])
+            return self._shade_in_chunks(origin, direction, samples, bounces, leaving)
         t, ids = self.trace(origin, direction, leaving)
         met = np.flatnonzero(ids != NOTHING)
         if met.size == total:
@@ -301,9 +297,16 @@ class RayTracer:
             color[:, met] = self._colors(_select(origin, met) + t[met] * d, d, ids[met], samples, bounces)
         return color, ids
 
-    def _colors(
-        self, p: np.ndarray, direction: np.ndarray, ids: np.ndarray, samples: int, bounces: int
-    ) -> np.ndarray:
+    def _shade_in_chunks(
+        self, origin: np.ndarray, direction: np.ndarray, samples: int, bounces: int, leaving: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for k in np.array_split(np.arange(direction.shape[1]), -(-direction.shape[1] // _CHUNK)):
+            left = None if leaving is None else leaving[k]
+            parts.append(self.shade(_select(origin, k), direction.take(k, 1), samples, bounces, left))
+        return np.concatenate([color for color, _ in parts], 1), np.concatenate([ids for _, ids in parts])
+
+    def _colors(self, p: np.ndarray, direction: np.ndarray, ids: np.ndarray, samples: int, bounces: int) -> np.ndarray:
         """Linear colour [3, P] of surface points p seen along `direction`."""
         s = self._surface(p, ids)
         light = self.lights.irradiance(p, s.inverse) * np.maximum(s.cos_light, 0) * self.visibility(s, samples)

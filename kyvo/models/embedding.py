@@ -53,9 +53,8 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors `[..., D]` of the numbers at `index` of the number range."""
-        static = 0 if self.table is None else self.table[index]
-        learned = 0 if self.learned is None else self.learned(index)
-        return learned + static
+        static = index.new_zeros((), dtype=torch.float32) if self.table is None else self.table[index]
+        return static if self.learned is None else self.learned(index) + static
 
 
 class CodeEmbedding(nn.Module):

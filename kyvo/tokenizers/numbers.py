@@ -197,7 +197,7 @@ def objectron_release() -> Numbers:
 
 
 def _geometric_labels(low: float, high: float, count: int) -> tuple[str, ...]:
-    return tuple(f"{value:.4g}" for value in np.geomspace(low, high, count))
+    return tuple(f"{value:.5g}" for value in np.geomspace(low, high, count))
 
 
 def unified(granularity: float = 0.05) -> Numbers:

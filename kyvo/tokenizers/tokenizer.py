@@ -144,7 +144,7 @@ class UnifiedTokenizer:
         spans = self._prompt(task, sample)
         prompt_length = sum(len(ids) for _, ids in spans)
         inputs = len(spans)
-        spans += [(modality, self._encode(modality, sample.write(modality), True)) for modality in task.outputs]
+        spans += [self._span(sample, modality, True) for modality in task.outputs]
         spans.append(("eos", [self.vocabulary.eos]))
         segments: list[Segment] = []
         start = 0
@@ -234,9 +234,16 @@ class UnifiedTokenizer:
     def _prompt(self, task: Task, sample: Sample) -> list[tuple[str, Any]]:
         """Named spans of ids up to and including [OUTPUT-START]."""
         spans: list[tuple[str, Any]] = [("bos", [self.vocabulary.bos])]
-        spans += [(modality, self._encode(modality, sample.read(modality), False)) for modality in task.inputs]
+        spans += [self._span(sample, modality, False) for modality in task.inputs]
         spans.append(("output", [self.vocabulary.marker("[OUTPUT-START]")]))
         return spans
+
+    def _span(self, sample: Sample, modality: Modality, written: bool) -> tuple[str, Any]:
+        content = sample.write(modality) if written else sample.read(modality)
+        try:
+            return modality, self._encode(modality, content, written)
+        except ValueError as error:
+            raise ValueError(f"{modality} of sample {sample.key!r}: {error}") from error
 
     def _encode(self, modality: Modality, content: Content, written: bool) -> list[int] | np.ndarray:
         if isinstance(content, Scene):
@@ -253,11 +260,10 @@ class UnifiedTokenizer:
     def _codes(self, content: np.ndarray) -> np.ndarray:
         codes = np.asarray(content).reshape(-1)
         size = self.vocabulary.image_codes
-        if len(codes) != self.image_length or codes.min() < 0 or codes.max() >= size:
-            raise ValueError(
-                f"an image has {self.image_length} codes from 0 to {size - 1}; "
-                f"got {len(codes)} from {codes.min(initial=0)} to {codes.max(initial=0)}"
-            )
+        if len(codes) != self.image_length:
+            raise ValueError(f"an image has {self.image_length} codes, not {len(codes)}")
+        if codes.min() < 0 or codes.max() >= size:
+            raise ValueError(f"image codes go from 0 to {size - 1}, not from {codes.min()} to {codes.max()}")
         return codes
 
     def _image_order(self, written: bool) -> ImageOrder:

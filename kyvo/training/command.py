@@ -1,5 +1,6 @@
 """LightningCLI as Kyvo uses it: a tokenizer built once for model and data, and a final evaluation after `fit`."""
 
+import warnings
 from typing import Self
 
 from jsonargparse import class_from_function, set_parsing_settings
@@ -19,6 +20,10 @@ class KyvoCLI(LightningCLI):
     def run(cls, words: list[str]) -> Self:
         """Parse a command line and run its subcommand."""
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        # The words are those of the command line, with the names of shipped configs made paths.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        # Lightning's own use of torch's pytree.
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
         return cls(
             LightningModule,
             LightningDataModule,

@@ -25,7 +25,7 @@ from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_r
 Recipe = Literal["fft", "lora", "scratch"]
 
 Written = dict[str, list[Generation]]
-"""What an evaluation step returns: `{"written": [...]}`, one entry for each sample, possibly fewer than the batch has."""
+"""What an evaluation step returns under `written`: one entry for each of the batch's first samples."""
 
 NEW_PARTS = ("numbers", "markers", "image", "shape", "image_positions", "lm_head")
 """What the unified vocabulary adds to Llama: LoRA trains and saves all of it."""

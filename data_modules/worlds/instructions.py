@@ -1,0 +1,271 @@
+"""Instructions that edit CLEVR scenes: the paper's five kinds (section A.1), in wordings of our own.
+
+Objects are spoken of so that only one is meant. The edited scene keeps camera and lights, obeys the rules of placement
+and shows every object; where the text leaves a position open, it is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_modules.worlds.clevr import ATTRIBUTES, ClevrWorld, Scene, annotate, draw_object
+from data_modules.worlds.placement import (
+    DIRECTIONS,
+    RELATION_EPSILON,
+    RELATIONS,
+    SIZES,
+    Placed,
+    draw_position,
+    fits,
+    footprint,
+    offset_along,
+)
+from data_modules.worlds.programs import ANYTHING, FILTERED, Program, ProgramBuilder
+from data_modules.worlds.references import References, Speaker
+
+KINDS = ("appearance", "appearance_relation", "insert", "remove", "move")
+"""What `type` of a record can be. In `appearance_relation` and `remove` the object is spoken of by a relation."""
+
+REMOVE_PLAIN = "remove_plain"
+"""A further kind to ask for: removal of an object spoken of by its attributes; its `type` is `remove`."""
+
+_ATTEMPTS = 20
+_ONLY_ONE_THERE = 0.5
+"""How often an object that alone lies in a direction is called just a thing."""
+
+_CHANGE = (
+    "Change the {attribute} of {what} to {value}",
+    "Change {what} to have {value} {attribute}",
+    "Set the {attribute} of {what} to {value}",
+    "Transform {what} to have {value} {attribute}",
+    "Make the {attribute} of {what} {value}",
+    "Give {what} {value} {attribute}",
+)
+_INSERT = (
+    "Put {new} {relation} {anchor}",
+    "Insert {new} {relation} {anchor}",
+    "Add {new} {relation} {anchor}",
+    "Place {new} {relation} {anchor}",
+)
+_REMOVE = ("Remove {what}", "Take out {what}", "Delete {what}", "Take away {what}")
+_MOVE = (
+    "Move {what} to {across} and {along}",
+    "Change the position of {what} towards {across} and {along}",
+    "Shift {what} to {across} and {along}",
+    "Push {what} towards {across} and {along}",
+)
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """An object spoken of: its index, the words, the program that finds it, and the relation that was used."""
+
+    index: int
+    words: str
+    program: Program
+    directions: tuple[str, ...] = ()
+    anchor: int | None = None
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """A scene's objects after an edit, and the record of it."""
+
+    objects: list[dict[str, Any]]
+    record: dict[str, Any]
+
+
+class _Editor:
+    """Edits of one scene; each method draws one and returns None where its draw cannot be done.
+
+    Args:
+        scene: The scene to edit.
+        world: Its world.
+        rng: Draws everything.
+        speaker: Chooses words.
+        move_step: Distance of moves along both directions; None draws it.
+    """
+
+    def __init__(
+        self, scene: Mapping[str, Any], world: ClevrWorld, rng: random.Random, speaker: Speaker, move_step: float | None
+    ) -> None:
+        self.objects = [{name: o[name] for name in (*FILTERED, "3d_coords", "rotation")} for o in scene["objects"]]
+        self.relations = scene["relationships"]
+        self.world, self.rng, self.say, self.move_step = world, rng, speaker, move_step
+        self.refs = References(scene)
+
+    def _others(self, index: int | None) -> list[Placed]:
+        return [footprint(o) for k, o in enumerate(self.objects) if k != index]
+
+    def _plain(self) -> _Spoken | None:
+        """Some object, by its attributes."""
+        k = self.rng.randrange(len(self.objects))
+        filters = self.refs.of(k, self.rng)
+        if filters is None:
+            return None
+        builder = ProgramBuilder()
+        builder.the(builder.scene(), filters)
+        return _Spoken(k, f"the {self.say.noun(filters)}", builder.program)
+
+    def _related(self) -> _Spoken | None:
+        """Some object, by its attributes and where it lies from another one."""
+        anchor, direction = self._plain(), self.rng.choice(RELATIONS)
+        group = self.relations[direction][anchor.index] if anchor else []
+        if anchor is None or not group:
+            return None
+        k = self.rng.choice(group)
+        alone = len(group) == 1 and self.rng.random() < _ONLY_ONE_THERE
+        filters = ANYTHING if alone else self.refs.of(k, self.rng, group)
+        if filters is None:
+            return None
+        builder = ProgramBuilder()
+        builder.program.extend(anchor.program)
+        builder.the(builder.add("relate", len(builder.program) - 1, value=direction), filters)
+        words = f"the {self.say.noun(filters)} {self.say.relation(direction)} {anchor.words}"
+        return _Spoken(k, words, builder.program, (direction,), anchor.index)
+
+    def _edit(self, kind: str, text: str, spoken: _Spoken, op: str, index: int, after: dict[str, Any] | None) -> _Edit:
+        """The record, and the objects with the one at `index` replaced, added or gone."""
+        before = self.objects[index] if index < len(self.objects) else None
+        objects = [*self.objects[:index], *([after] if after else []), *self.objects[index + 1 :]]
+        edit = {
+            "op": op,
+            "object": index,
+            "before": before,
+            "after": after,
+            "directions": list(spoken.directions),
+            "anchor": spoken.anchor,
+        }
+        return _Edit(objects, {"type": kind, "text": text, "program": spoken.program, "edit": edit})
+
+    def appearance(self) -> _Edit | None:
+        return self._change("appearance", self._plain())
+
+    def appearance_relation(self) -> _Edit | None:
+        return self._change("appearance_relation", self._related())
+
+    def _change(self, kind: str, spoken: _Spoken | None) -> _Edit | None:
+        if spoken is None:
+            return None
+        before, attribute = self.objects[spoken.index], self.rng.choice(FILTERED)
+        value = self.rng.choice([v for v in ATTRIBUTES[attribute] if v != before[attribute]])
+        x, y, _ = before["3d_coords"]
+        after = before | {attribute: value}
+        after["3d_coords"] = [x, y, SIZES[after["size"]]]
+        if not fits(footprint(after), self._others(spoken.index)):
+            return None
+        word = self.say.word(value) if attribute != "shape" else value
+        text = self.say.wording(*_CHANGE, attribute=attribute, what=spoken.words, value=word)
+        return self._edit(kind, text, spoken, "change", spoken.index, after)
+
+    def insert(self) -> _Edit | None:
+        anchor, direction = self._plain(), self.rng.choice(RELATIONS)
+        if anchor is None or len(self.objects) >= self.world.objects[1]:
+            return None
+        start, size = footprint(self.objects[anchor.index]), self.rng.choice(ATTRIBUTES["size"])
+        place = self._draw_place(SIZES[size], None, start, (direction,))
+        if place is None:
+            return None
+        after = draw_object(self.rng, size, place)
+        new = self.say.a((after["size"], after["color"], after["material"], after["shape"]))
+        text = self.say.wording(*_INSERT, new=new, relation=self.say.relation(direction), anchor=anchor.words)
+        spoken = _Spoken(len(self.objects), text, anchor.program, (direction,), anchor.index)
+        return self._edit("insert", text, spoken, "insert", spoken.index, after)
+
+    def remove(self) -> _Edit | None:
+        return self._remove(self._related())
+
+    def remove_plain(self) -> _Edit | None:
+        return self._remove(self._plain())
+
+    def _remove(self, spoken: _Spoken | None) -> _Edit | None:
+        if spoken is None or len(self.objects) <= self.world.objects[0]:
+            return None
+        text = self.say.wording(*_REMOVE, what=spoken.words)
+        return self._edit("remove", text, spoken, "remove", spoken.index, None)
+
+    def move(self) -> _Edit | None:
+        spoken = self._plain()
+        if spoken is None:
+            return None
+        across, along = self.rng.choice(("left", "right")), self.rng.choice(("front", "behind"))
+        before = self.objects[spoken.index]
+        start = footprint(before)
+        place = self._step(start, spoken.index, (across, along))
+        if place is None:
+            return None
+        after = before | {"3d_coords": [place[0], place[1], start[2]]}
+        text = self.say.wording(*_MOVE, what=spoken.words, across=across, along=along)
+        spoken = _Spoken(spoken.index, text, spoken.program, (across, along), spoken.index)
+        return self._edit("move", text, spoken, "move", spoken.index, after)
+
+    def _step(self, start: Placed, index: int, directions: Sequence[str]) -> Placed | None:
+        """Where a moved object comes to stand: a fixed step away, or anywhere in the directions."""
+        if self.move_step is None:
+            return self._draw_place(start[2], index, start, directions)
+        x, y = (start[axis] + self.move_step * sum(DIRECTIONS[d][axis] for d in directions) for axis in (0, 1))
+        inside = max(abs(x), abs(y)) <= self.world.extent
+        return (x, y, start[2]) if inside and fits((x, y, start[2]), self._others(index)) else None
+
+    def _draw_place(self, radius: float, index: int | None, start: Placed, directions: Sequence[str]) -> Placed | None:
+        """A legal place that lies in all the directions of `start`."""
+
+        def lies_there(candidate: Placed) -> bool:
+            return all(offset_along(d, start, candidate) > RELATION_EPSILON for d in directions)
+
+        return draw_position(self.rng, self.world.extent, radius, self._others(index), lies_there)
+
+
+def instruction(
+    scene: Mapping[str, Any],
+    world: ClevrWorld,
+    rng: random.Random,
+    kinds: Sequence[str] = KINDS,
+    synonyms: bool = False,
+    move_step: float | None = None,
+) -> dict[str, Any] | None:
+    """An instruction for a scene, and the scene it asks for.
+
+    The number of objects stays within the world's, so full scenes gain none.
+
+    Args:
+        scene: A CLEVR scene with its relationships.
+        world: Settings that the edited scene has to obey.
+        rng: Source of all that is drawn.
+        kinds: Kinds to choose from, of `KINDS` and `REMOVE_PLAIN`; the first in a random order that can be done.
+        synonyms: Whether words and wordings vary.
+        move_step: Distance of moves along each of the two directions, so that text and scene determine the outcome;
+            None draws a place anywhere in those directions.
+
+    Returns:
+        `instruction`: record {type, text, program, edit}, whose program finds the object to edit (insert: the anchor)
+        and whose edit is {op, object, before, after, directions, anchor}: `object` is an index into the source (insert:
+        the target), the object lies in `directions` of `anchor` (an index into the source; move: from where it was);
+        `target`: the edited scene, with relations, boxes and mask. None if no kind could be done.
+
+    Raises:
+        ValueError: For an unknown kind.
+    """
+    unknown = sorted(set(kinds) - {*KINDS, REMOVE_PLAIN})
+    if unknown or not kinds:
+        raise ValueError(f"kinds of instruction must be some of {[*KINDS, REMOVE_PLAIN]}, got {list(kinds)}")
+    editor = _Editor(scene, world, rng, Speaker(rng, synonyms), move_step)
+    for kind in rng.sample(list(kinds), len(kinds)):
+        for _ in range(_ATTEMPTS):
+            draw: Callable[[], _Edit | None] = getattr(editor, kind)
+            edit = draw()
+            target = _shown(edit.objects, scene, world) if edit else None
+            if edit and target:
+                return {"instruction": edit.record, "target": target}
+    return None
+
+
+def _shown(objects: Sequence[Mapping[str, Any]], scene: Mapping[str, Any], world: ClevrWorld) -> Scene | None:
+    """The scene of these objects under the source's camera and lights, or None if one of them is hidden."""
+    kept = {name: scene[name] for name in ("camera", "lights") if name in scene}
+    target = world.complete({"objects": objects, **kept})
+    ids = world.identify(target)
+    return annotate(target, ids) if world.is_visible(target, ids) else None

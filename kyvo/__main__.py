@@ -1,0 +1,5 @@
+"""Runs the `kyvo` command as `python -m kyvo`."""
+
+from kyvo.cli import main
+
+main()

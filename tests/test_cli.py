@@ -1,0 +1,56 @@
+"""The command line: help without heavy imports, configs from any folder, one clear line for bad input."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kyvo import cli
+
+LIGHT = "import sys, kyvo.cli; kyvo.cli.main(['--help']); sys.exit(any(m in sys.modules for m in ('torch', 'lightning')))"
+
+
+def _kyvo(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "kyvo", *words], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("fit", "validate", "test", "predict", "data make", "quickstart"):
+        assert command in done.stdout
+
+
+def test_every_function_behind_a_command_exists():
+    for target, text in cli.FUNCTIONS.values():
+        assert callable(cli.load(target))
+        assert text
+
+
+def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.find_config("quickstart") == str(cli.config_root() / "quickstart.yaml")
+    assert cli.find_config("configs/quickstart.yaml") == cli.find_config("quickstart")
+    (tmp_path / "mine.yaml").touch()
+    assert cli.find_config("mine.yaml") == "mine.yaml"
+    with pytest.raises(ValueError, match="no config file 'nothing'.*quickstart"):
+        cli.find_config("nothing")
+
+
+def test_an_unknown_command_is_one_line_and_status_2():
+    done = _kyvo("fly")
+    assert done.returncode == 2
+    assert "there is no command 'fly'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_that_does_not_exist_is_named(tmp_path):
+    done = _kyvo("fit", "-c", "quickstart", "--model.init_args.no_such_key", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no_such_key" in done.stderr
+
+
+def test_an_unknown_task_says_what_one_looks_like(tmp_path):
+    done = _kyvo("fit", "-c", "quickstart", '--data.init_args.tasks={"X-3": 1}', cwd=tmp_path)
+    assert done.returncode == 2
+    assert "task 'X-3' should look like" in done.stderr
