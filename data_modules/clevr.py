@@ -1,6 +1,7 @@
 """The CLEVR data module: batches of a mixture of tasks from a folder of shards, made first if need be."""
 
 import warnings
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from data_modules.families import task_shards
 from data_modules.index import Index
 from data_modules.make import WorldRecipe, make
 from data_modules.mixture import TaskMixture
+from data_modules.statistics import answer_counts, instruction_kinds
 from data_modules.stream import BatchStream, ResumableLoader
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 
@@ -34,10 +36,11 @@ class ClevrDataModule(LightningDataModule):
         train_limit: Train on the first so many scenes and edits only.
         val_limit: Validate on the first so many scenes or edits of each task only.
         test_limit: Test, and predict, on the first so many scenes or edits of each task only.
+        test_split: The split that test and prediction read; `val` where no test split was made.
         eval_questions: Questions asked of each scene in evaluation, the first ones.
         epoch_batches: Batches of a training epoch; by default as many as hold the number of training samples.
         seed: Seed of the mixture and of all shuffles.
-        cache_samples: Decoded samples each worker keeps in memory, about 5 kB each; a world that fits is read once.
+        cache_samples: Decoded samples each worker keeps in memory, about 4 kB each; a world that fits is read once.
         make: The world to make and code in `root`, as far as it isn't there yet; None to take what is there.
         workers: Processes that make and code the world.
     """
@@ -53,6 +56,7 @@ class ClevrDataModule(LightningDataModule):
         train_limit: int | None = None,
         val_limit: int | None = None,
         test_limit: int | None = None,
+        test_split: str = "test",
         eval_questions: int = 1,
         epoch_batches: int | None = None,
         seed: int = 0,
@@ -68,6 +72,7 @@ class ClevrDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.limits = {"train": train_limit, "val": val_limit, "test": test_limit}
+        self.test_split = test_split
         self.eval_questions = eval_questions
         self.epoch_batches = epoch_batches
         self.cache_samples = cache_samples
@@ -131,32 +136,42 @@ class ClevrDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """For each task, each validation sample once over all ranks."""
-        return self._evaluation("val")
+        return self._evaluation("val", "val")
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """For each task, each test sample once over all ranks."""
-        return self._evaluation("test")
+        return self._evaluation(self.test_split, "test")
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """The test batches."""
-        return self._evaluation("test")
+        return self._evaluation(self.test_split, "test")
 
     def teardown(self, stage: str) -> None:
         """End the workers of training."""
         if self._train_loader is not None and stage == "fit":
             self._train_loader.close()
 
-    def _evaluation(self, split: str) -> list[DataLoader[Batch]]:
+    def _evaluation(self, split: str, stage: str) -> list[DataLoader[Batch]]:
         warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         rank, ranks = self._rank
         loaders = []
         for task in self.tasks:
-            shards = task_shards(self.index, task, split, self.limits[split])
+            shards = task_shards(self.index, task, split, self.limits[stage])
             stream = EvaluationStream(
                 self.root, shards, self.tokenizer, task, self.eval_batch_size, self.eval_questions, rank, ranks
             )
             loaders.append(DataLoader(stream, batch_size=None, num_workers=self.num_workers))
         return loaders
+
+    @cached_property
+    def training_answers(self) -> dict[str, dict[str, int]]:
+        """For each type of question in the training data, how often each answer occurs."""
+        return answer_counts(self.root, self.index.shards("train"))
+
+    @cached_property
+    def instruction_kinds(self) -> tuple[str, ...]:
+        """The kinds of instruction in the training data."""
+        return instruction_kinds(self.root, self.index.shards("train-edits"))
 
     @property
     def _rank(self) -> tuple[int, int]:

@@ -47,17 +47,22 @@ class SampleOrder:
     def windows(self, start: int = 0) -> Iterator[list[Visit]]:
         """Yield the visits window by window, without end, from a position on (counted in samples of this reader)."""
         for epoch in count():
-            shuffled = np.random.default_rng((*self.seed, epoch)).permutation(len(self.counts))
-            shards = shuffled[self.reader :: self.readers]
+            shards = self.share(epoch)
             size = sum(self.counts[shard] for shard in shards)
             if start >= size:
                 start -= size
                 continue
             for first in range(0, len(shards), self.window):
-                visits = self._window(epoch, shards[first : first + self.window].tolist())
+                visits = self._window(epoch, shards[first : first + self.window])
                 if start < len(visits):
                     yield visits[start:]
                 start = max(0, start - len(visits))
+
+    def share(self, epoch: int) -> list[int]:
+        """Numbers of the shards of this reader in an epoch, in the order in which it reads them."""
+        shuffled = np.random.default_rng((*self.seed, epoch)).permutation(len(self.counts))
+        share: list[int] = shuffled[self.reader :: self.readers].tolist()
+        return share
 
     def _window(self, epoch: int, shards: Sequence[int]) -> list[Visit]:
         generator = np.random.default_rng((*self.seed, epoch, shards[0]))

@@ -18,9 +18,9 @@ TRAINER_COMMANDS = {
 }
 FUNCTIONS = {
     "data make": ("data_modules.make:make", "make a world: scenes, pictures, questions, instructions, into shards"),
-    "data code": ("data_modules.make:code", "add image codes to shards"),
-    "data check": ("data_modules.make:check", "read every sample of a data set and name the first bad one"),
-    "data show": ("data_modules.make:show", "print samples as coloured token sequences"),
+    "data code": ("data_modules.coding:code", "add image codes to shards"),
+    "data check": ("data_modules.inspection:check", "read every sample of a data set and name the first bad one"),
+    "data show": ("data_modules.inspection:show", "print samples as coloured token sequences"),
 }
 """What runs besides the trainer: module and function, imported only when called, and one line of help."""
 

@@ -45,7 +45,7 @@ def check_legal(world, target):
         for b in objects[:i]:
             gap = math.dist(a["3d_coords"][:2], b["3d_coords"][:2]) - a["3d_coords"][2] - b["3d_coords"][2]
             assert gap >= 0.25
-            assert min(abs(offset("right", a | {"3d_coords": [*a["3d_coords"][:2], 0]}, b)), 9) >= 0.4
+            assert abs(offset("right", a, b)) >= 0.4
             assert abs(offset("behind", a, b)) >= 0.4
     assert world.is_visible(target, world.identify(target))
 
@@ -91,7 +91,7 @@ def test_relations_told_are_true(world, kind):
                 offset(direction, anchor, subject | {"3d_coords": [*subject["3d_coords"][:2], anchor["3d_coords"][2]]})
                 > 0.2
             )
-            assert {"front": "front"}.get(direction, direction) in record["text"]
+            assert direction in record["text"]
 
 
 def test_texts_read_as_published_ones():

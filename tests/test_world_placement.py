@@ -117,7 +117,7 @@ def test_rays_and_projection_agree():
 
 
 def test_impossible_worlds_are_refused():
-    with pytest.raises(ValueError, match="do not fit into an extent of 0.5"):
+    with pytest.raises(ValueError, match="9 objects do not fit into an extent"):
         ClevrWorld(objects=(9, 9), extent=0.5).sample_scene(random.Random(0))
     with pytest.raises(ValueError, match="least <= greatest"):
         ClevrWorld(objects=(3, 1))

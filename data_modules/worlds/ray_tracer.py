@@ -83,7 +83,7 @@ def _select(a: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class _Surface:
+class Surface:
     """What rays met, with the products that shading and shadows share."""
 
     p: np.ndarray
@@ -160,7 +160,7 @@ class RayTracer:
             ids[i[nearest]] = j[nearest]
         return t, ids
 
-    def _surface(self, p: np.ndarray, ids: np.ndarray) -> _Surface:
+    def surface(self, p: np.ndarray, ids: np.ndarray) -> Surface:
         """Normals and the geometry of lights and objects around points p."""
         on_objects = np.flatnonzero(ids >= 0)
         owner = ids[on_objects]
@@ -173,9 +173,9 @@ class RayTracer:
         cos_light = self.lights.along(n, dot(n, p)) * inverse
         centers_p = self.solids.centers @ p
         to_centers = self.solids.squared - 2 * centers_p + p_dot_p
-        return _Surface(p, n, ids, on_objects, owner, to_centers, inverse, cos_light, p_dot_p, p_to_light, centers_p)
+        return Surface(p, n, ids, on_objects, owner, to_centers, inverse, cos_light, p_dot_p, p_to_light, centers_p)
 
-    def _shadow_pairs(self, s: _Surface) -> np.ndarray:
+    def _shadow_pairs(self, s: Surface) -> np.ndarray:
         """Flat indices into [N, L, P] where an object may stand between a point and part of a light."""
         lights, solids = self.lights, self.solids
         toward = (solids.centers @ lights.anchor.T)[:, :, None] - lights.follow * s.centers_p[:, None, :] - s.p_to_light
@@ -191,7 +191,7 @@ class RayTracer:
         between[s.owner, :, s.on_objects] = False
         return np.flatnonzero(between)
 
-    def visibility(self, s: _Surface, samples: int) -> np.ndarray:
+    def visibility(self, s: Surface, samples: int) -> np.ndarray:
         """Share of each light that each point sees, [L, P]."""
         lights, solids, count = self.lights, self.solids, s.p.shape[1]
         visible = np.ones((len(lights.anchor), count), dtype=np.float32)
@@ -242,7 +242,7 @@ class RayTracer:
         sample, pair = np.divmod(rays, i.size)
         return pair, sample, flat.take(rays, 1)
 
-    def _ambient(self, s: _Surface) -> np.ndarray:
+    def _ambient(self, s: Surface) -> np.ndarray:
         """Light bounced off the ground and off other objects, [3, P]."""
         lights, solids = self.lights, self.solids
         cos = np.maximum((solids.centers @ s.n - dot(s.n, s.p)) / np.sqrt(s.to_centers), 0)
@@ -258,7 +258,7 @@ class RayTracer:
         share = (_FROM_BELOW * facing_down + _FROM_ABOVE * 0.5 * (1 - facing_down)) * opening
         return (lights.color @ fallen) * (share + _BLEEDING * (self.albedo @ filled))
 
-    def _highlights(self, s: _Surface, direction: np.ndarray, light: np.ndarray) -> np.ndarray:
+    def _highlights(self, s: Surface, direction: np.ndarray, light: np.ndarray) -> np.ndarray:
         """Lamps seen in objects, [3, M]; light [L, P] is what falls on the surface."""
         m = s.on_objects
         n, d = s.n.take(m, 1), direction.take(m, 1)
@@ -308,7 +308,7 @@ class RayTracer:
 
     def _colors(self, p: np.ndarray, direction: np.ndarray, ids: np.ndarray, samples: int, bounces: int) -> np.ndarray:
         """Linear colour [3, P] of surface points p seen along `direction`."""
-        s = self._surface(p, ids)
+        s = self.surface(p, ids)
         light = self.lights.irradiance(p, s.inverse) * np.maximum(s.cos_light, 0) * self.visibility(s, samples)
         ambient = self._ambient(s)
         color = (self.lights.color @ light + ambient) / np.pi
@@ -330,7 +330,7 @@ class RayTracer:
         color[:, s.on_objects] = matte
         return color
 
-    def _reflections(self, s: _Surface, mirrors: np.ndarray, direction: np.ndarray, bounces: int) -> np.ndarray:
+    def _reflections(self, s: Surface, mirrors: np.ndarray, direction: np.ndarray, bounces: int) -> np.ndarray:
         """What metal reflects, [3, M]: half sharp, half spread over a few tilted normals on the first bounce."""
         n = s.n.take(mirrors, 1)
         rays = [direction - 2 * dot(direction, n) * n]

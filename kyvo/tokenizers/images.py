@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kyvo.models import image_vq
 from kyvo.models.quantizer import nearest
@@ -52,7 +52,8 @@ class ImageTokenizer:
             folder: Where to write; created if absent.
             dtype: Type of the weights in the file. Narrower ones round: codes of borderline positions may differ.
         """
-        image_vq.plain_vq_model(self.model).to(dtype).save_pretrained(str(folder))
+        # torch's own `to`: the one of diffusers warns that a model should be loaded in its final type.
+        nn.Module.to(image_vq.plain_vq_model(self.model), dtype).save_pretrained(str(folder))
 
     @property
     def codebook(self) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from kyvo.generation.decode import Sampling, generate
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
@@ -199,6 +200,7 @@ class LanguageModule(LightningModule):
             self.model.gradient_checkpointing_enable()
         if compile:
             self.model.model.compile()
+        self.losses = nn.ModuleDict()
         self._cells = torch.zeros(())
         self._generated = 0
 
@@ -269,8 +271,19 @@ class LanguageModule(LightningModule):
 
     def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> Written:
         total, cells = self.loss_sum(batch.ids, batch.weights)
-        name = f"{stage}/{batch.task.name}/loss"
-        self.log(name, total / cells, batch_size=len(batch.ids), sync_dist=True, add_dataloader_idx=False)
+        # A mean over supervised tokens, whatever the batches; Lightning's own mean would round their number over ranks.
+        name = batch.task.name
+        if name not in self.losses:
+            self.losses[name] = MeanMetric().to(self.device)
+        self.losses[name].update(total / cells, weight=cells)
+        self.log(
+            f"{stage}/{name}/loss",
+            self.losses[name],
+            on_step=False,
+            on_epoch=True,
+            add_dataloader_idx=False,
+            metric_attribute=f"losses.{name}",
+        )
         if batch_idx == 0:
             self._generated = 0
         samples = batch.samples
