@@ -13,7 +13,7 @@ NAME = "sdpa_float32_on_cpu"
 def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
 ) -> tuple[Tensor, None]:
-    """Attend as transformers' `sdpa` does, in float32 where query, key and value are bfloat16 on a CPU.
+    """Attend as transformers' `sdpa` does, in float32 whenever on a CPU.
 
     Torch's CPU flash attention runs its bfloat16 backward about five times slower than its float32 one, which
     would take back what bfloat16 matrix products gain.
@@ -27,13 +27,14 @@ def attention(
         **kwargs: What else transformers passes (`scaling`, `dropout`, `is_causal`, ...).
 
     Returns:
-        The attended values `[B, S, heads, head_dim]` in the type of `query`, and no weights.
+        The attended values `[B, S, heads, head_dim]` in the type of `value`, and no weights.
     """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+    if query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    # Under autocast the rotated queries and keys come in float32, and would go out in bfloat16 but for this.
     with torch.autocast("cpu", enabled=False):
         output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
-    return output.to(query.dtype), None
+    return output.to(value.dtype), None
 
 
 AttentionInterface.register(NAME, attention)
