@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from kyvo.assets import resolve
 from kyvo.models import image_vq
 from kyvo.models.quantizer import nearest
 
@@ -36,14 +37,15 @@ class ImageTokenizer:
         """Load what `save_pretrained`, or diffusers' `VQModel.save_pretrained`, wrote.
 
         Args:
-            folder: A folder with config.json and safetensors, or the id of such a repository on the hub.
+            folder: A folder with config.json and safetensors, the id of such a repository on the hub, or the name of
+                one that ships (image_tokenizer_quickstart).
 
         Raises:
             OSError: Nothing to load there.
         """
         from diffusers import VQModel
 
-        return cls(VQModel.from_pretrained(str(folder), low_cpu_mem_usage=False))
+        return cls(VQModel.from_pretrained(resolve(folder), low_cpu_mem_usage=False))
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and safetensors that diffusers' `VQModel.from_pretrained` reads.

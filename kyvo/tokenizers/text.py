@@ -6,10 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kyvo.assets import ROOT
+
 if TYPE_CHECKING:
     import tokenizers
 
-EMBEDDED = Path(__file__).parent.parent / "assets" / "text_tokenizer"
+EMBEDDED = ROOT / "text_tokenizer"
 """Folder of the small tokenizer of the embedded world."""
 
 _FILES = ("tokenizer.json", "tokenizer_config.json")

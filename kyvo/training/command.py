@@ -49,6 +49,16 @@ class KyvoCLI(LightningCLI):
         # Lightning would lay the checkpoint's hyperparameters over the command line, silently.
         return
 
+    def before_instantiate_classes(self) -> None:
+        """Give evaluations a folder of their own below the run's, so that they leave its logs as they are."""
+        config = self.config[self.subcommand]
+        for logger in config.trainer.logger if isinstance(config.trainer.logger, list) else ():
+            if self.subcommand != "fit" and logger.init_args.get("version") == "":
+                logger.init_args.version = self.subcommand
+        if self.subcommand == "predict":
+            # A callback writes them to files as they come; a list of all would only grow.
+            config.return_predictions = False
+
     def after_fit(self) -> None:
         """Evaluate the final weights with all generated samples, as `kyvo validate` will."""
         if isinstance(self.model, LanguageModule):
