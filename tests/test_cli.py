@@ -7,7 +7,11 @@ import pytest
 
 from kyvo import cli
 
-LIGHT = "import sys, kyvo.cli; kyvo.cli.main(['--help']); sys.exit(any(m in sys.modules for m in ('torch', 'lightning')))"
+LIGHT = """
+import sys, kyvo.cli
+kyvo.cli.main(["--help"])
+sys.exit(any(module in sys.modules for module in ("torch", "lightning", "transformers")))
+"""
 
 
 def _kyvo(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
@@ -33,7 +37,7 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     assert cli.find_config("configs/quickstart.yaml") == cli.find_config("quickstart")
     (tmp_path / "mine.yaml").touch()
     assert cli.find_config("mine.yaml") == "mine.yaml"
-    with pytest.raises(ValueError, match="no config file 'nothing'.*quickstart"):
+    with pytest.raises(ValueError, match=r"no config file 'nothing'.*quickstart"):
         cli.find_config("nothing")
 
 

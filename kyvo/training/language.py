@@ -6,7 +6,7 @@ Letters: B batch, S positions, D hidden size, N supervised positions.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning import LightningModule
@@ -275,10 +275,11 @@ class LanguageModule(LightningModule):
         name = batch.task.name
         if name not in self.losses:
             self.losses[name] = MeanMetric().to(self.device)
-        self.losses[name].update(total / cells, weight=cells)
+        metric = cast(MeanMetric, self.losses[name])
+        metric.update(total / cells, weight=cells)
         self.log(
             f"{stage}/{name}/loss",
-            self.losses[name],
+            metric,
             on_step=False,
             on_epoch=True,
             add_dataloader_idx=False,
