@@ -129,7 +129,6 @@ class KyvoForCausalLM(LlamaForCausalLM):
         GPT-2's scaling: it keeps the stream at the size of one layer's output at any depth.
         """
         model = cls(config)
-        model.embedding.scale_projectors(config.initializer_range)
         for layer in model.model.layers:
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 projection.weight.data.div_((2 * config.num_hidden_layers) ** 0.5)
@@ -201,7 +200,6 @@ class KyvoForCausalLM(LlamaForCausalLM):
         blocks = {k: v for k, v in backbone.model.state_dict().items() if not k.startswith("embed_tokens")}
         model.model.load_state_dict(blocks, strict=False)
         model.embedding.parts["text"].weight.data.copy_(rows)
-        model.embedding.scale_projectors(scale)
         if head == "backbone":
             _start_head(model.lm_head.weight.data, backbone.get_output_embeddings().weight.data, scale)
         return model
