@@ -1,6 +1,7 @@
 """Scores the answers to questions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from lightning import Trainer
 from torchmetrics import Metric
@@ -21,9 +22,9 @@ class QuestionAnswering(Scoring):
         return task.name == "question_answering"
 
     def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
-        """`AnswerAccuracy` over the types of question that the training data holds."""
-        answers = trainer.datamodule.training_answers  # type: ignore[attr-defined]
-        return AnswerAccuracy(sorted(answers), answers)
+        """`AnswerAccuracy` over the types of question that the data holds."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return AnswerAccuracy(data.question_types, data.training_answers)
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

@@ -12,7 +12,7 @@ from data_modules.batches import Batch
 from data_modules.coding import add_codes, fingerprint
 from data_modules.evaluation import EvaluationStream
 from data_modules.families import task_shards
-from data_modules.index import Index
+from data_modules.index import Index, Shard
 from data_modules.make import WorldRecipe, make
 from data_modules.mixture import TaskMixture
 from data_modules.statistics import answer_counts, instruction_kinds
@@ -169,9 +169,18 @@ class ClevrDataModule(LightningDataModule):
         return answer_counts(self.root, self.index.shards("train"))
 
     @cached_property
+    def question_types(self) -> tuple[str, ...]:
+        """The types of question in all splits."""
+        return tuple(answer_counts(self.root, self._all_shards(edits=False)))
+
+    @cached_property
     def instruction_kinds(self) -> tuple[str, ...]:
-        """The kinds of instruction in the training data."""
-        return instruction_kinds(self.root, self.index.shards("train-edits"))
+        """The kinds of instruction in all splits."""
+        return instruction_kinds(self.root, self._all_shards(edits=True))
+
+    def _all_shards(self, edits: bool) -> list[Shard]:
+        families = self.index.families.items()
+        return [shard for name, shards in families if name.endswith("-edits") == edits for shard in shards]
 
     @property
     def _rank(self) -> tuple[int, int]:

@@ -83,6 +83,9 @@ class _Coding:
 
 def _code_shard(job: _Coding) -> Shard:
     raws = list(read_shard(job.root / job.shard.name))
+    for raw in raws:
+        # A shard is written anew: what has gone missing must not become what the index says.
+        raw.require(job.shard.complete_members)
     pictures = [(number, member) for number, raw in enumerate(raws) for member in PICTURES if member in raw.members]
     members = [dict(raw.members) for raw in raws]
     for first in range(0, len(pictures), job.batch_size):

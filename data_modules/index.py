@@ -28,6 +28,12 @@ class Shard:
     image_tokenizer: str | None = None
 
     @property
+    def complete_members(self) -> frozenset[str]:
+        """The members that every key holds."""
+        # A limit on samples cuts `samples`, not the counts, which stay those of the whole file.
+        return frozenset(name for name, count in self.members.items() if count >= max(self.members.values()))
+
+    @property
     def has_images(self) -> bool:
         """Whether the shard holds pixels, which can be coded."""
         return any(name.endswith((".png", ".jpg")) for name in self.members)

@@ -50,6 +50,7 @@ def _check_shard(root: Path, shard: Shard, schema: SceneSchema, keys: set[str]) 
     for raw in read_shard(path):
         if raw.key in keys:
             raise ValueError(f"{path}: key {raw.key!r} occurs twice")
+        raw.require(shard.complete_members)
         for member in raw.members:
             raw.decode(member)
         decode_record(raw, schema, pixels=True)

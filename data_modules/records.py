@@ -82,16 +82,25 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     return Record(sample, _member(raw, "question.json", _questions) or ())
 
 
-def load_records(path: Path, samples: int, schema: SceneSchema) -> list[Record]:
+def load_records(
+    path: Path, samples: int, schema: SceneSchema, required: frozenset[str] = frozenset()
+) -> list[Record]:
     """Decode the first samples of a shard without their pictures.
 
+    Args:
+        path: The tar file.
+        samples: How many to decode.
+        schema: How scenes are read.
+        required: Members that every key must hold, of those that training reads.
+
     Raises:
-        ValueError: If the shard holds fewer samples, or one of them is corrupt.
+        ValueError: If the shard holds fewer samples, or one of them is corrupt or lacks a member.
     """
     records: list[Record] = []
     for raw in read_shard(path, CODED):
         if len(records) == samples:
             break
+        raw.require(required.intersection(CODED))
         records.append(decode_record(raw, schema))
     if len(records) < samples:
         raise ValueError(f"{path} holds {len(records)} samples where index.json says {samples}")

@@ -77,11 +77,17 @@ class RawSample:
     key: str
     members: Mapping[str, bytes]
 
+    def require(self, members: Collection[str]) -> None:
+        """Raise ValueError, naming shard, key and member, if one of the members is absent."""
+        for member in sorted(members):
+            if member not in self.members:
+                held = sorted(self.members)
+                raise ValueError(f"{self.shard}: key {self.key!r}: member {member!r} is missing; the key holds {held}")
+
     def decode(self, member: str) -> Any:
         """The decoded value of a member; ValueError names shard, key and member if it's absent or corrupt."""
+        self.require((member,))
         where = f"{self.shard}: key {self.key!r}: member {member!r}"
-        if member not in self.members:
-            raise ValueError(f"{where} is missing; the key holds {sorted(self.members)}")
         decoder = DECODERS.get(member.rpartition(".")[2])
         if decoder is None:
             raise ValueError(f"{where} has a suffix that is not read; expected one of {sorted(DECODERS)}")

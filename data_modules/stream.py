@@ -35,10 +35,11 @@ class RecordCache:
         self.capacity = capacity
         self._shards: OrderedDict[Path, list[Record]] = OrderedDict()
 
-    def load(self, path: Path, samples: int) -> list[Record]:
-        """The first samples of a shard, read from its tar file only if they aren't held."""
+    def load(self, root: Path, shard: Shard) -> list[Record]:
+        """The samples of a shard, read from its tar file only if they aren't held."""
+        path = root / shard.name
         if path not in self._shards:
-            self._shards[path] = load_records(path, samples, self.schema)
+            self._shards[path] = load_records(path, shard.samples, self.schema, shard.complete_members)
         self._shards.move_to_end(path)
         while len(self._shards) > 1 and sum(map(len, self._shards.values())) > self.capacity:
             self._shards.popitem(last=False)
@@ -78,7 +79,7 @@ class SampleStream:
 
     def _load(self, number: int) -> list[Record]:
         shard = self.shards[number]
-        return self.cache.load(self.root / shard.name, shard.samples)
+        return self.cache.load(self.root, shard)
 
     def _ask(self, record: Record, draw: int, shard: int) -> Sample:
         if not record.questions:

@@ -6,12 +6,14 @@ import pytest
 from lightning.pytorch import Trainer
 
 from data_modules.clevr import ClevrDataModule
-from data_modules.coding import add_codes
+from data_modules.coding import _code_shard, _Coding, add_codes
 from data_modules.evaluation import EvaluationStream
 from data_modules.families import members_of, task_shards
 from data_modules.index import Index
+from data_modules.inspection import check
 from data_modules.make import make
 from data_modules.records import load_records
+from data_modules.shards import ShardWriter, read_shard
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from tests.tiny_world import tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
@@ -173,3 +175,24 @@ def test_a_trainer_takes_the_module(root):
     trainer.fit(model, _data(root))
     assert [seen[:3] for seen in model.seen][3:6] == [("val", 0, "3-I"), ("val", 0, "3-I"), ("val", 1, "I-3")]
     assert [seen[0] for seen in model.seen][:3] == [_data(root).mixture.task(number).spec for number in range(3)]
+
+
+@pytest.mark.parametrize("use", ["check", "code", "train", "evaluate"])
+def test_a_member_that_one_key_lacks_is_named_by_whoever_reads_it(root, tmp_path, use):
+    for path in root.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    broken = tmp_path / "train-000001.tar"
+    raws = list(read_shard(broken))
+    with ShardWriter(broken) as writer:
+        for number, raw in enumerate(raws):
+            writer.write(raw.key, {k: v for k, v in raw.members.items() if number != 1 or k != "scene.json"})
+    shards, tokenizer = Index.read(tmp_path).shards("train"), tiny_tokenizer()
+    stream = EvaluationStream(tmp_path, shards, tokenizer, Task.parse("I-3"), 4)
+    acts = {
+        "check": lambda: check(tmp_path),
+        "code": lambda: _code_shard(_Coding(tmp_path, "train", shards[1], tokenizer.image, "x", 4)),
+        "train": lambda: load_records(broken, 2, tokenizer.schema, shards[1].complete_members),
+        "evaluate": lambda: list(stream),
+    }
+    with pytest.raises(ValueError, match=rf"train-000001\.tar: key '{raws[1].key}': member 'scene\.json' is missing"):
+        acts[use]()

@@ -133,10 +133,10 @@ def test_questions_are_drawn_anew_at_each_visit(root):
 def test_a_cache_drops_the_longest_unused_shard_but_batches_stay_the_same(root):
     _same(list(islice(_stream(root, cache_samples=1, window=1), 20)), list(islice(_stream(root, window=1), 20)))
     cache = RecordCache(tiny_tokenizer().schema, capacity=4)
-    names = [root / f"train-{number:06d}.tar" for number in range(3)]
-    loaded = [cache.load(path, 2) for path in names]
-    assert cache.load(names[2], 2) is loaded[2]
-    assert cache.load(names[0], 2) is not loaded[0]
+    shards = Index.read(root).shards("train")[:3]
+    loaded = [cache.load(root, shard) for shard in shards]
+    assert cache.load(root, shards[2]) is loaded[2]
+    assert cache.load(root, shards[0]) is not loaded[0]
 
 
 def test_a_scene_without_questions_is_named(root):

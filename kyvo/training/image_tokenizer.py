@@ -4,6 +4,7 @@ B batch, H and W size of an image in pixels, N codes of a batch, K codes of the 
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from kyvo.models import image_vq
 from kyvo.models.image_vq import ImageNetwork
 from kyvo.models.quantizer import EMAVectorQuantizer
 from kyvo.tokenizers.images import ImageTokenizer
+from kyvo.training.locality import locality_loss
 from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
 
 OBJECT_DIFFERENCE = 0.1
@@ -84,6 +86,7 @@ class ImageTokenizerModule(LightningModule):
         optimizer: Optimiser and schedule.
         quantizer: How the codebook is learned.
         loss: What is minimised besides the commitment loss.
+        locality: Weight of `locality_loss`, which keeps codes from depending on pixels beyond the neighbouring cells.
         save_to: Folder that receives the tokenizer at the end of `fit`, for `ImageTokenizer.from_pretrained`;
             default is not to write one.
         half: Whether `save_to` gets float16 weights, half the size.
@@ -102,16 +105,19 @@ class ImageTokenizerModule(LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         quantizer: QuantizerConfig = QuantizerConfig(),  # noqa: B008
         loss: PixelLoss = PixelLoss(),  # noqa: B008
+        locality: float = 0.0,
         save_to: str | None = None,
         half: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        # The command line links its tokenizer to every model; pickled here, it would keep checkpoints from loading.
+        self.save_hyperparameters(ignore=["tokenizer"])
         if total_steps <= 0:
             raise ValueError(f"total_steps should be positive, not {total_steps}: set trainer.max_steps")
         self.total_steps = total_steps
         self.optimizer_config = optimizer
         self.loss = loss
+        self.locality = locality
         self.save_to = save_to
         self.save_dtype = torch.float16 if half else torch.float32
         self.model = image_vq.build_vq_model(network).to(memory_format=torch.channels_last)
@@ -150,16 +156,24 @@ class ImageTokenizerModule(LightningModule):
             Reconstructions float32 [B, 3, H, W], commitment loss (scalar), perplexity of the codes (scalar) and the
             codes int64 [N].
         """
-        features = image_vq.latents(self.model, images)
+        return self._reconstruct(image_vq.latents(self.model, images))
+
+    def _reconstruct(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         quantized, commitment, (perplexity, _, codes) = self.model.quantize(features)
         return image_vq.pixels(self.model, quantized).float(), commitment, perplexity, codes
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss of a batch of images."""
-        output, commitment, perplexity, _ = self(batch)
+        features = image_vq.latents(self.model, batch)
+        output, commitment, perplexity, _ = self._reconstruct(features)
         pixel_loss = self.loss(output, batch, self._difference(batch))
         self.log_dict({"train/pixel_loss": pixel_loss, "train/commitment": commitment, "train/perplexity": perplexity})
-        return pixel_loss + commitment
+        total = pixel_loss + commitment
+        if self.locality and len(batch) > 1:
+            change = locality_loss(partial(image_vq.latents, self.model), batch, features)
+            self.log("train/locality", change)
+            total = total + self.locality * change
+        return total
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Log how near reconstructions come, and count codes."""
