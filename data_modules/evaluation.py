@@ -97,6 +97,7 @@ class EvaluationStream(IterableDataset[Batch]):
                 raw = next((raw for position, raw in raws if position == wanted), None)
                 if raw is None:
                     raise ValueError(f"{self.root / self.shards[number].name} ends before its sample number {wanted}")
+                raw.require(self.shards[number].complete_members)
                 record = decode_record(raw, self.tokenizer.schema, pixels=True)
                 for item in asked:
                     yield record.sample if item.question is None else record.ask(item.question)
