@@ -29,18 +29,18 @@ class Headline:
     metric: str
     label: str
     baseline: str = ""
-    baseline_label: str = "untrained model"
+    baseline_label: str = "untrained"
     digits: int = 3
 
 
 HEADLINES = (
     Headline("recognition", "jaccard", "recognition: Jaccard"),
     Headline("recognition", "count_accuracy", "recognition: object count"),
-    Headline("question_answering", "accuracy", "questions: exact match", "majority_baseline", "majority by type"),
+    Headline("question_answering", "accuracy", "questions: accuracy", "majority_baseline", "majority"),
     Headline("instruction", "jaccard", "instructions: Jaccard", "copy_jaccard", "copy the input"),
     Headline("instruction", "edit_success", "instructions: edit done"),
-    Headline("rendering", "psnr", "rendering: PSNR (dB)", digits=2),
-    Headline("rendering", "object_psnr", "rendering: PSNR on objects (dB)", digits=2),
+    Headline("rendering", "psnr", "rendering: PSNR, dB", digits=2),
+    Headline("rendering", "object_psnr", "rendering: object PSNR, dB", digits=2),
     Headline("rendering", "ssim", "rendering: SSIM"),
 )
 
@@ -91,7 +91,7 @@ def untrained(trainer: Trainer) -> dict[str, float]:
 def summary_rows(
     reached: Mapping[str, float], stage: str, start: Mapping[str, float], targets: Mapping[str, float]
 ) -> list[MetricRow]:
-    """The rows of the table: every headline that was measured, and the share of well-formed outputs of each task."""
+    """The rows of the table: every headline that was measured, and the least share of well-formed outputs of a task."""
     rows = []
     for line in HEADLINES:
         name = f"{line.task}/{line.metric}"
@@ -103,6 +103,7 @@ def summary_rows(
                     line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits
                 )
             )
-    formed = [name for name in sorted(reached) if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
-    rows += [MetricRow(f"{name.split('/')[1]}: well-formed", reached[name]) for name in formed]
+    formed = [value for name, value in reached.items() if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
+    if formed:
+        rows.append(MetricRow("outputs well-formed", min(formed)))
     return rows

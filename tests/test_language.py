@@ -158,3 +158,22 @@ def test_model_folders_reload_to_equal_logits(tmp_path):
 def test_a_model_without_a_vocabulary_is_refused():
     with pytest.raises(ValueError, match="vocabulary is not set"):
         KyvoForCausalLM(KyvoConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_gradients_are_clipped_under_autocast(name, tmp_path):
+    module = tiny_module(optimizer=OptimizerConfig(name=name))
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1e-4, precision="bf16-mixed",
+    )  # fmt: skip
+    norms = []
+    original = module.optimizer_step
+
+    def step(epoch, batch_idx, optimizer, closure):
+        original(epoch, batch_idx, optimizer, closure)
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
+
+    module.optimizer_step = step
+    trainer.fit(module, DataLoader([_batch(module, range(2))], batch_size=None))
+    assert norms[0] == pytest.approx(1e-4, rel=1e-3)

@@ -206,16 +206,6 @@ class ImageTokenizerModule(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by norm; Lightning itself refuses to clip for a fused optimiser, even where no scaler is at work."""
-        if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
-
     def on_train_end(self) -> None:
         """Write the tokenizer where `save_to` says."""
         if self.save_to is not None and self.trainer.is_global_zero:

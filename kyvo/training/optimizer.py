@@ -104,6 +104,8 @@ def _groups(named: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimiser over the parameters of `model` that train; frozen ones are left out.
 
+    AdamW is not fused: Lightning refuses to clip gradients for fused optimisers under autocast, scaler or not.
+
     Raises:
         ValueError: If nothing trains, or torch or bitsandbytes lacks what `config.name` needs.
     """
@@ -114,7 +116,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     if config.name == "paged_adamw_8bit":
         return _paged_adamw(_groups(named, config.weight_decay), config.lr, betas)
     if config.name == "adamw":
-        return AdamW(_groups(named, config.weight_decay), lr=config.lr, betas=betas, fused=True)
+        return AdamW(_groups(named, config.weight_decay), lr=config.lr, betas=betas)
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"optimizer muon needs torch >= 2.9, this is {torch.__version__}")
     matrices = [p for n, p in named if _is_block_matrix(n, p)]
@@ -122,7 +124,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     muon = torch.optim.Muon(
         matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return JointOptimizer([muon, AdamW(_groups(rest, config.weight_decay), lr=config.lr, betas=betas, fused=True)])
+    return JointOptimizer([muon, AdamW(_groups(rest, config.weight_decay), lr=config.lr, betas=betas)])
 
 
 def _paged_adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> Optimizer:
