@@ -103,7 +103,7 @@ def summary_rows(
                     line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits
                 )
             )
-    formed = [value for name, value in reached.items() if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
+    formed = [reached[name] for name in reached if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
     if formed:
         rows.append(MetricRow("outputs well-formed", min(formed)))
     return rows
