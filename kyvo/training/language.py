@@ -20,7 +20,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
-from kyvo.training.loss import SoftTargets, weighted_cross_entropy
+from kyvo.training.loss import NumberTargets, weighted_cross_entropy
 from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
 
 Recipe = Literal["fft", "lora", "scratch"]
@@ -126,16 +126,11 @@ class LossConfig:
             steps; `official`: over all positions, supervised or not, as the official code's mean does.
         number_smoothing: Standard deviation of the soft targets of numbers, in their own unit; 0 for hard targets.
         number_smoothing_end: What it falls to, linearly, at the end of the run; default is to stay.
-        code_smoothing: The same for image codes, in units of the median distance between neighbouring codes; 0 for
-            hard targets.
-        code_smoothing_end: What it falls to; default is to stay.
     """
 
     normalization: Literal["weights", "official"] = "weights"
     number_smoothing: float = 0.0
     number_smoothing_end: float | None = None
-    code_smoothing: float = 0.0
-    code_smoothing_end: float | None = None
 
 
 # Lightning keeps a module's arguments in its checkpoints, which are read with weights_only.
@@ -227,31 +222,22 @@ class LanguageModule(LightningModule):
         supervised = weights > 0
         hidden = self.model.hidden_states(ids)[:, :-1][supervised]
         total = weighted_cross_entropy(
-            hidden, self.model.lm_head.weight, ids[:, 1:][supervised], weights[supervised], self._soft_targets()
+            hidden, self.model.lm_head.weight, ids[:, 1:][supervised], weights[supervised], self._number_targets()
         )
         if self.loss_config.normalization == "official":
             return total, total.new_tensor(weights.numel())
         return total, weights.sum()
 
-    def _soft_targets(self) -> list[SoftTargets]:
-        if not self.training:
-            return []
-        vocabulary, numbers, image = self.tokenizer.vocabulary, self.tokenizer.numbers, self.tokenizer.image
-        soft = []
-        sigma = self._annealed(self.loss_config.number_smoothing, self.loss_config.number_smoothing_end)
-        if sigma:
-            values = torch.as_tensor(numbers.values, dtype=torch.float32, device=self.device)
-            soft.append(SoftTargets.of_numbers(vocabulary.number_range.start, values, numbers.families, sigma))
-        sigma = self._annealed(self.loss_config.code_smoothing, self.loss_config.code_smoothing_end)
-        if sigma and image is not None:
-            soft.append(SoftTargets.of_codes(vocabulary.image_range.start, image.codebook.to(self.device), sigma))
-        return soft
-
-    def _annealed(self, start: float, end: float | None) -> float:
-        """A value that goes from start to end over the run, linearly."""
-        if end is None:
-            return start
-        return start + (end - start) * min(1.0, self.global_step / self.total_steps)
+    def _number_targets(self) -> NumberTargets | None:
+        sigma = self.loss_config.number_smoothing
+        if not (self.training and sigma):
+            return None
+        end = self.loss_config.number_smoothing_end
+        if end is not None:
+            sigma += (end - sigma) * min(1.0, self.global_step / self.total_steps)
+        numbers = self.tokenizer.numbers
+        values = torch.as_tensor(numbers.values, dtype=torch.float32, device=self.device)
+        return NumberTargets.smooth(self.tokenizer.vocabulary.number_range.start, values, numbers.families, sigma)
 
     # ---- steps ------------------------------------------------------------------------------------------------
 

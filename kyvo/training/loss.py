@@ -3,7 +3,7 @@
 Letters: N supervised positions, D hidden size, V vocabulary, G numbers of the number range.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,53 +16,34 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
-class SoftTargets:
-    """Targets that tell near misses from far ones: each id of a range is taught as a distribution over the range.
+class NumberTargets:
+    """Soft targets that tell neighbouring numbers from distant ones (ordinal smoothing).
+
+    The target of a number token is a normal density around its value, taken over the numbers of its family.
 
     Attributes:
-        start: First id of the range.
-        table: Target distributions `[G, G]`: row i is what the range's id i is taught as.
+        start: First id of the number range.
+        table: Target distributions `[G, G]`: row i is what number i is taught as.
     """
 
     start: int
     table: Tensor
 
-    @property
-    def span(self) -> slice:
-        """The ids of the range."""
-        return slice(self.start, self.start + len(self.table))
-
     @classmethod
-    def of_numbers(
-        cls, start: int, values: Tensor, families: Iterable[tuple[int, int]], sigma: float
-    ) -> "SoftTargets":
-        """Ordinal smoothing: a normal density around the number's value, over the numbers of its family.
+    def smooth(cls, start: int, values: Tensor, families: Iterable[tuple[int, int]], sigma: float) -> "NumberTargets":
+        """Normal densities of standard deviation `sigma`, in the units of `values` `[G]`, within each family.
 
         Args:
             start: First id of the number range.
             values: What the numbers stand for `[G]`.
             families: First and last-plus-one index of each family of numbers.
-            sigma: Standard deviation in the units of `values`, > 0.
+            sigma: Standard deviation, > 0.
         """
         table = torch.zeros(len(values), len(values), device=values.device)
         for first, last in families:
             span = values[first:last].float()
             table[first:last, first:last] = torch.softmax(-0.5 * ((span[:, None] - span) / sigma) ** 2, dim=-1)
         return cls(start, table)
-
-    @classmethod
-    def of_codes(cls, start: int, codebook: Tensor, sigma: float) -> "SoftTargets":
-        """A normal density around the code's vector, over the codebook.
-
-        Args:
-            start: First id of the code range.
-            codebook: Vectors of the codes `[G, C]`.
-            sigma: Standard deviation in units of the median distance from a code to the one nearest to it, > 0.
-        """
-        distance = torch.cdist(codebook.float(), codebook.float())
-        nearest = distance.masked_fill(torch.eye(len(distance), dtype=torch.bool, device=distance.device), torch.inf)
-        unit = nearest.min(dim=-1).values.median()
-        return cls(start, torch.softmax(-0.5 * (distance / (sigma * unit)) ** 2, dim=-1))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -74,13 +55,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        head: Tensor,
-        targets: Tensor,
-        weights: Tensor,
-        soft: Sequence[SoftTargets],
-        chunk: int,
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None, chunk: int
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         need_hidden, need_head = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
@@ -112,31 +87,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor, soft: Sequence[SoftTargets]) -> Tensor:
+def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None) -> Tensor:
     """Weighted loss of a chunk of logits `[n, V]`, which become their own gradient."""
     log_z = logits.logsumexp(dim=-1)
     loss = log_z - logits.gather(1, targets[:, None])[:, 0]
     hard = torch.ones_like(log_z)
-    taught = [(one.span, *_rows_of(one, targets)) for one in soft]
-    for span, rows, wanted in taught:
+    if soft is None:
+        logits.sub_(log_z[:, None]).exp_()
+    else:
+        span = slice(soft.start, soft.start + len(soft.table))
+        rows = ((targets >= span.start) & (targets < span.stop)).nonzero()[:, 0]
+        wanted = soft.table[targets[rows] - span.start]
         loss[rows] = log_z[rows] - (wanted * logits[rows, span]).sum(-1)
-        hard[rows] = 0
-    logits.sub_(log_z[:, None]).exp_()
-    for span, rows, wanted in taught:
+        logits.sub_(log_z[:, None]).exp_()
         logits[rows, span] -= wanted
+        hard[rows] = 0
     logits.scatter_add_(1, targets[:, None], -hard[:, None])
     logits.mul_(weights[:, None])
     return (loss * weights).sum()
 
 
-def _rows_of(soft: SoftTargets, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Which targets `[n]` lie in the range, and what they are taught as `[rows, G]`."""
-    rows = ((targets >= soft.span.start) & (targets < soft.span.stop)).nonzero()[:, 0]
-    return rows, soft.table[targets[rows] - soft.start]
-
-
 def weighted_cross_entropy(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, soft: Sequence[SoftTargets] = ()
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None = None
 ) -> Tensor:
     """Sum over positions of weight times cross-entropy, never holding more than `CHUNK_ELEMENTS` logits.
 
@@ -147,7 +119,7 @@ def weighted_cross_entropy(
         head: Rows of the head `[V, D]`.
         targets: Ids to predict `[N]`.
         weights: Their weights `[N]`, float32.
-        soft: Soft targets of ranges of ids that do not overlap; ids of no range have hard ones.
+        soft: Soft targets for number tokens, or none.
 
     Returns:
         A float32 scalar; divide it by the sum of the weights of all ranks and accumulation steps.
