@@ -85,7 +85,6 @@ class NewEmbeddings:
         numbers: `hybrid` (learned + sine-cosine), `learned` or `sinusoid`.
         number_scale: Factor of the sine-cosine table; default is the size of the backbone's rows, 1 is the paper's.
         number_positions: `rank` of a number in its range, as in the paper, or its `value` in steps of the finest grid.
-        code_scale: Size of projected codebook vectors at the start, relative to the backbone's rows.
         image_positions: Add a learned vector for the place of an image code within its image.
         head: `backbone`: the head's text rows start as Llama's, new rows at their mean; `random`: as the official code.
     """
@@ -93,7 +92,6 @@ class NewEmbeddings:
     numbers: Literal["hybrid", "learned", "sinusoid"] = "hybrid"
     number_scale: float | None = None
     number_positions: Literal["rank", "value"] = "rank"
-    code_scale: float = 1.0
     image_positions: bool = False
     head: Literal["backbone", "random"] = "backbone"
 
@@ -359,7 +357,7 @@ def _build_model(tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddin
         model = KyvoForCausalLM.from_scratch(KyvoConfig(**(backbone.to_llama() | config)))
     else:
         model = KyvoForCausalLM.from_llama(backbone, config, embeddings.head)
-    model.embedding.scale_projectors(embeddings.code_scale * model.config.initializer_range)
+    model.embedding.scale_projectors(model.config.initializer_range)
     if codebook is not None:
         model.embedding.set_codebook("image", codebook)
     return model
