@@ -15,6 +15,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 
 if TYPE_CHECKING:
+    from kyvo.tokenizers.sequence import TokenSequence
     from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 
 
@@ -76,8 +77,21 @@ def collate(tokenizer: "UnifiedTokenizer", task: Task, samples: Sequence[Sample]
         ValueError: If a sample lacks what the task needs (named by key and modality).
     """
     sequences = [tokenizer.encode(task, sample) for sample in samples]
+    batch = stack(task, [sample.key for sample in samples], sequences, tokenizer.vocabulary.pad)
+    return replace(batch, samples=tuple(samples)) if keep else batch
+
+
+def stack(task: Task, keys: Sequence[str], sequences: "Sequence[TokenSequence]", pad: int) -> Batch:
+    """Pad sequences of one task on the right.
+
+    Args:
+        task: What is read and what is written.
+        keys: Keys of the samples.
+        sequences: At least one, one for each key.
+        pad: Id to pad with.
+    """
     lengths = np.array([len(sequence.ids) for sequence in sequences], dtype=np.int64)
-    ids = np.full((len(sequences), lengths.max()), tokenizer.vocabulary.pad, dtype=np.int64)
+    ids = np.full((len(sequences), lengths.max()), pad, dtype=np.int64)
     weights = np.zeros(ids.shape, dtype=np.float32)
     for row, sequence in enumerate(sequences):
         ids[row, : lengths[row]] = sequence.ids
@@ -88,6 +102,5 @@ def collate(tokenizer: "UnifiedTokenizer", task: Task, samples: Sequence[Sample]
         lengths=torch.from_numpy(lengths),
         prompt_lengths=torch.tensor([sequence.prompt_length for sequence in sequences]),
         task=task,
-        keys=tuple(sample.key for sample in samples),
-        samples=tuple(samples) if keep else (),
+        keys=tuple(keys),
     )

@@ -32,6 +32,7 @@ class ClevrDataModule(LightningDataModule):
         tasks: How often each task is trained, relative to the others, by its spec; all of them are evaluated.
         batch_size: Samples of a training batch on each rank.
         eval_batch_size: Samples of an evaluation batch on each rank.
+        bucket: Batches of a task whose samples are sorted by length together, so that less is padding; 1 does not sort.
         num_workers: Processes that make batches; 0 makes them in the training process.
         train_limit: Train on the first so many scenes and edits only.
         val_limit: Validate on the first so many scenes or edits of each task only.
@@ -52,6 +53,7 @@ class ClevrDataModule(LightningDataModule):
         tasks: dict[str, float],
         batch_size: int = 16,
         eval_batch_size: int = 64,
+        bucket: int = 1,
         num_workers: int = 0,
         train_limit: int | None = None,
         val_limit: int | None = None,
@@ -70,6 +72,7 @@ class ClevrDataModule(LightningDataModule):
         self.mixture = TaskMixture(tasks, seed)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
+        self.bucket = bucket
         self.num_workers = num_workers
         self.limits = {"train": train_limit, "val": val_limit, "test": test_limit}
         self.test_split = test_split
@@ -127,6 +130,7 @@ class ClevrDataModule(LightningDataModule):
             self.batch_size,
             rank,
             ranks,
+            bucket=self.bucket,
             cache_samples=self.cache_samples,
         )
         counts = {shard.name: shard.samples for group in shards.values() for shard in group}

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from data_modules.batches import Batch, collate
+from data_modules.batches import Batch, stack
 from data_modules.index import Shard
 from data_modules.mixture import TaskMixture
 from data_modules.order import SampleOrder
@@ -101,6 +101,8 @@ class BatchStream(IterableDataset[Batch]):
         batch_size: Samples of a batch.
         rank: This process among those that train.
         ranks: Number of them.
+        bucket: Batches of a task that are made together: their samples are sorted by length, so that each batch holds
+            sequences of about one length, and the batches are shuffled again; 1 takes samples as they come.
         window: Number of shards shuffled together.
         cache_samples: Samples kept decoded in memory by each worker.
     """
@@ -114,6 +116,7 @@ class BatchStream(IterableDataset[Batch]):
         batch_size: int,
         rank: int = 0,
         ranks: int = 1,
+        bucket: int = 1,
         window: int = 8,
         cache_samples: int = 100_000,
     ) -> None:
@@ -124,6 +127,7 @@ class BatchStream(IterableDataset[Batch]):
         self.batch_size = batch_size
         self.rank = rank
         self.ranks = ranks
+        self.bucket = bucket
         self.window = window
         self.start = 0
         self._cache = RecordCache(tokenizer.schema, cache_samples)
@@ -144,19 +148,37 @@ class BatchStream(IterableDataset[Batch]):
 
     def lane(self, first: int, lanes: int = 1) -> Iterator[Batch]:
         """Yield the batches numbered first, first + lanes, first + 2 lanes, ..."""
-        tasks = self.mixture.tasks
-        streams: dict[Task, Iterator[Sample]] = {}
-        for task, start in zip(tasks, self._positions(first, lanes), strict=True):
-            streams[task] = self._stream(task, first % lanes, lanes).samples(start)
+        streams = {
+            task: self._batches(task, given, first % lanes, lanes)
+            for task, given in zip(self.mixture.tasks, self._given(first, lanes), strict=True)
+        }
         for number in count(first, lanes):
-            task = self.mixture.task(number)
-            yield collate(self.tokenizer, task, list(islice(streams[task], self.batch_size)))
+            yield next(streams[self.mixture.task(number)])
 
-    def _positions(self, first: int, lanes: int) -> list[int]:
-        """For each task, how many samples its stream has given to the batches of this lane before `first`."""
+    def _given(self, first: int, lanes: int) -> list[int]:
+        """For each task, how many of the batches of this lane before `first` are of it."""
         before = self.mixture.schedule(0, first)[first % lanes :: lanes]
-        counts = np.bincount(before, minlength=len(self.mixture.tasks))
-        return [int(number) * self.batch_size for number in counts]
+        return np.bincount(before, minlength=len(self.mixture.tasks)).tolist()
+
+    def _batches(self, task: Task, given: int, lane: int, lanes: int) -> Iterator[Batch]:
+        """The batches of one task in a lane, from number `given` on."""
+        first, skipped = divmod(given, self.bucket)
+        samples = self._stream(task, lane, lanes).samples(first * self.bucket * self.batch_size)
+        for number in count(first):
+            drawn = list(islice(samples, self.bucket * self.batch_size))
+            generator = np.random.default_rng((self.mixture.seed, crc32(task.spec.encode()), self.rank, lane, number))
+            yield from self._divide(task, drawn, generator)[skipped:]
+            skipped = 0
+
+    def _divide(self, task: Task, samples: Sequence[Sample], generator: np.random.Generator) -> list[Batch]:
+        """Batches of like lengths, in random order."""
+        sequences = [self.tokenizer.encode(task, sample) for sample in samples]
+        order = np.arange(len(samples))
+        if self.bucket > 1:
+            order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
+        groups = generator.permutation(order.reshape(self.bucket, self.batch_size))
+        pad = self.tokenizer.vocabulary.pad
+        return [stack(task, [samples[i].key for i in rows], [sequences[i] for i in rows], pad) for rows in groups]
 
     def _stream(self, task: Task, lane: int, lanes: int) -> SampleStream:
         shards = self.shards[task.spec]

@@ -148,21 +148,30 @@ def test_a_scene_without_questions_is_named(root):
         next(stream.samples())
 
 
+def test_buckets_hold_the_same_samples_in_batches_of_like_length(root):
+    plain, sorted_ = (list(islice(_stream(root, {"I-3": 1.0}, bucket=bucket), 12)) for bucket in (1, 4))
+    padding = [sum(int((batch.ids.shape[1] - batch.lengths).sum()) for batch in one) for one in (plain, sorted_)]
+    assert padding[1] < padding[0]
+    for start in range(0, 12, 4):
+        keys = [sorted(key for batch in one[start : start + 4] for key in batch.keys) for one in (plain, sorted_)]
+        assert keys[0] == keys[1]
+
+
 # ---- resuming -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("num_workers", "bucket"), [(0, 1), (0, 3), (2, 1), (2, 2)])
 @pytest.mark.parametrize("given", [0, 3, 5, 8])
-def test_a_resumed_loader_goes_on_where_it_stood(root, num_workers, given):
-    whole = _loader(root, num_workers=num_workers)
+def test_a_resumed_loader_goes_on_where_it_stood(root, num_workers, bucket, given):
+    whole = _loader(root, num_workers=num_workers, bucket=bucket)
     expected = [batch for _ in range(3) for batch in whole]
-    stopped = _loader(root, num_workers=num_workers)
+    stopped = _loader(root, num_workers=num_workers, bucket=bucket)
     for _ in (batch for _ in range(3) for batch in stopped):
         if stopped.given == given:
             break
     state = {"given": 0} if given == 0 else stopped.state_dict()
     assert state == {"given": given}
-    resumed = _loader(root, num_workers=num_workers)
+    resumed = _loader(root, num_workers=num_workers, bucket=bucket)
     resumed.load_state_dict(state)
     _same([batch for _ in range(2) for batch in resumed][: 15 - given], expected[given : given + 10])
     for loader in (whole, stopped, resumed):
