@@ -23,6 +23,8 @@ NOTHING = "nothing to be read"
 class Gallery(Callback):
     """Writes `FOLDER/STAGE-TASK.png`: input, target, generated, a row a sample, from the first rank.
 
+    The validations during training draw nothing; the one that ends `fit` does.
+
     Args:
         rows: Samples of each task, the first ones.
         folder: Where to write; default is `gallery` in the folder of the run's first logger.
@@ -38,7 +40,7 @@ class Gallery(Callback):
         self._kept: dict[Task, list[GridRow]] = {}
 
     def _add(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        if not outputs["written"] or not trainer.is_global_zero:
+        if not outputs["written"] or not trainer.is_global_zero or trainer.state.fn == "fit":
             return
         rows = self._kept.setdefault(batch.task, [])
         for sample, written in zip(batch.samples, outputs["written"], strict=False):
@@ -48,9 +50,8 @@ class Gallery(Callback):
     def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         root = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "gallery"
         for task, rows in self._kept.items():
-            if rows and not trainer.sanity_checking:
-                path = root / f"{stage}-{task.spec}.png"
-                draw_grid(rows, path, language_module(module).tokenizer.schema, panel=self.panel, extent=self.extent)
+            path = root / f"{stage}-{task.spec}.png"
+            draw_grid(rows, path, language_module(module).tokenizer.schema, panel=self.panel, extent=self.extent)
         self._kept.clear()
 
     def on_validation_batch_end(

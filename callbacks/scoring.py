@@ -46,8 +46,9 @@ class Scoring(Callback, ABC):
 
     @property
     def state_key(self) -> str:
-        """One entry for each kind of scoring in a checkpoint."""
-        return type(self).__qualname__
+        """One entry in a checkpoint for each kind of scoring and its settings, so that two of a kind do not collide."""
+        settings = {name: value for name, value in vars(self).items() if name not in ("metrics", "untrained")}
+        return self._generate_state_key(**settings)
 
     def state_dict(self) -> dict[str, Any]:
         """The scores of the untrained model."""

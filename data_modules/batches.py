@@ -46,6 +46,19 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def first(self, count: int) -> "Batch":
+        """The batch's first samples, with no more padding than they need."""
+        width = int(self.lengths[:count].max())
+        return Batch(
+            ids=self.ids[:count, :width],
+            weights=self.weights[:count, :width],
+            lengths=self.lengths[:count],
+            prompt_lengths=self.prompt_lengths[:count],
+            task=self.task,
+            keys=self.keys[:count],
+            samples=self.samples[:count],
+        )
+
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch with its tensors on a device; `kwargs` go to `Tensor.to`."""
         return self._map(lambda tensor: tensor.to(device, **kwargs))

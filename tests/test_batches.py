@@ -98,3 +98,14 @@ def test_batches_come_in_no_fixed_pattern():
 def test_weights_must_be_positive(weights):
     with pytest.raises(ValueError, match="positive weight"):
         TaskMixture(weights)
+
+
+def test_the_first_samples_of_a_batch_are_the_batch_of_the_first_samples():
+    tokenizer = UnifiedTokenizer.from_preset("quickstart")
+    samples = [random_sample(seed) for seed in range(5)]
+    task = Task.parse("I-3")
+    ours = collate(tokenizer, task, samples, keep=True).first(2)
+    expected = collate(tokenizer, task, samples[:2], keep=True)
+    for name in ("ids", "weights", "lengths", "prompt_lengths"):
+        assert torch.equal(getattr(ours, name), getattr(expected, name))
+    assert (ours.keys, ours.samples) == (expected.keys, expected.samples)

@@ -40,6 +40,10 @@ class TokenBatch(Protocol):
     task: Task
     samples: Sequence[Sample]
 
+    def first(self, count: int) -> "TokenBatch":
+        """The batch's first samples."""
+        ...
+
 
 @dataclass
 class Backbone:
@@ -151,8 +155,8 @@ class LanguageModule(LightningModule):
         train_text_embeddings: Whether fine-tuning moves the text embeddings (frozen in the paper).
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
         compile: Compile the blocks with `torch.compile`.
-        limit_generation: Write samples for at most this many samples of each task on each rank in a validation
-            during training; -1 for all. `validate`, `test` and `predict` always write all.
+        limit_generation: Look at no more than this many samples of each task on each rank in the validations during
+            training, the first ones; -1 for all. `validate`, `test`, `predict` and the end of `fit` look at all.
         sampling: How tokens are chosen when samples are written.
 
     Raises:
@@ -202,7 +206,7 @@ class LanguageModule(LightningModule):
             self.model.model.compile()
         self.losses = nn.ModuleDict()
         self._cells = torch.zeros(())
-        self._generated = 0
+        self._seen = 0
 
     # ---- loss -------------------------------------------------------------------------------------------------
 
@@ -270,6 +274,12 @@ class LanguageModule(LightningModule):
         return {"written": self.generate(batch.task, batch.samples)}
 
     def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> Written:
+        self._seen = len(batch.ids) + (self._seen if batch_idx else 0)
+        if self.trainer.state.fn == "fit" and 0 <= self.limit_generation < self._seen:
+            kept = self.limit_generation - (self._seen - len(batch.ids))
+            if kept <= 0:
+                return {"written": []}
+            batch = batch.first(kept)
         total, cells = self.loss_sum(batch.ids, batch.weights)
         # A mean over supervised tokens, whatever the batches; Lightning's own mean would round their number over ranks.
         name = batch.task.name
@@ -285,13 +295,7 @@ class LanguageModule(LightningModule):
             add_dataloader_idx=False,
             metric_attribute=f"losses.{name}",
         )
-        if batch_idx == 0:
-            self._generated = 0
-        samples = batch.samples
-        if self.trainer.state.fn == "fit" and self.limit_generation >= 0:
-            samples = samples[: max(0, self.limit_generation - self._generated)]
-        self._generated += len(samples)
-        return {"written": self.generate(batch.task, samples) if samples else []}
+        return {"written": self.generate(batch.task, batch.samples)}
 
     def generate(self, task: Task, samples: Sequence[Sample]) -> list[Generation]:
         """Write the outputs of a task for samples, in one batch."""
