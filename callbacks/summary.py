@@ -37,10 +37,10 @@ HEADLINES = (
     Headline("recognition", "jaccard", "recognition: Jaccard"),
     Headline("recognition", "count_accuracy", "recognition: object count"),
     Headline("question_answering", "accuracy", "questions: accuracy", "majority_baseline", "majority"),
-    Headline("instruction", "jaccard", "instructions: Jaccard", "copy_jaccard", "copy the input"),
+    Headline("instruction", "jaccard", "instructions: Jaccard", "copy_jaccard", "unchanged"),
     Headline("instruction", "edit_success", "instructions: edit done"),
     Headline("rendering", "psnr", "rendering: PSNR, dB", digits=2),
-    Headline("rendering", "object_psnr", "rendering: object PSNR, dB", digits=2),
+    Headline("rendering", "object_psnr", "rendering: objects, dB", digits=2),
     Headline("rendering", "ssim", "rendering: SSIM"),
 )
 

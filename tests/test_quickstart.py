@@ -79,7 +79,7 @@ def test_fit_leaves_metrics_predictions_pictures_and_logs(run):
         assert set(json.loads(lines[0])) == {"key", "task", "kind", "read", "target", "generated", "malformed"}
         assert (root / f"gallery/val-{task}.png").stat().st_size > 1000
     table = (root / "summary-val.md").read_text()
-    for baseline in ("majority", "copy the input", "untrained"):
+    for baseline in ("majority", "unchanged", "untrained"):
         assert baseline in table
 
 

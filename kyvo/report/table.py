@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich.markup import escape
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 MISSING = "–"
@@ -54,7 +55,7 @@ def metric_table(rows: Sequence[MetricRow], title: str = "") -> Table:
 
     Differences are green where the baseline is beaten and red where it is not.
     """
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
     for name, justify in zip(_header(rows), _justify(rows), strict=True):
         table.add_column(name, justify=justify, no_wrap=name != "baseline")
     for row in rows:
