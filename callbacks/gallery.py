@@ -1,26 +1,26 @@
 """Draws what a language model was shown, should have written and wrote, as one PNG for each task."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 
 from callbacks.rendering import decode_pictures
-from callbacks.scoring import language_module
+from callbacks.watching import Watching
 from kyvo.report.grid import Content, GridRow, draw_grid
 from kyvo.sample import Sample
 from kyvo.scene import Scene
 from kyvo.task import Modality, Task
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule, TokenBatch
 
 NOTHING = "nothing to be read"
 
 
-class Gallery(Callback):
+class Gallery(Watching):
     """Writes `FOLDER/STAGE-TASK.png`: input, target, generated, a row a sample, from the first rank.
 
     The validations during training draw nothing; the one that ends `fit` does.
@@ -39,52 +39,24 @@ class Gallery(Callback):
         self.extent = extent
         self._kept: dict[Task, list[GridRow]] = {}
 
-    def _add(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        if not outputs["written"] or not trainer.is_global_zero or trainer.state.fn == "fit":
+    def see(
+        self, trainer: Trainer, module: LanguageModule, stage: str, batch: TokenBatch, written: Sequence[Generation]
+    ) -> None:
+        """Keep the first samples."""
+        if not trainer.is_global_zero or trainer.state.fn == "fit":
             return
         rows = self._kept.setdefault(batch.task, [])
-        for sample, written in zip(batch.samples, outputs["written"], strict=False):
+        for sample, one in zip(batch.samples, written, strict=False):
             if len(rows) < self.rows:
-                rows.append(grid_row(language_module(module).tokenizer.image, batch.task, sample, written))
+                rows.append(grid_row(module.tokenizer.image, batch.task, sample, one))
 
-    def _draw(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def finish(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
+        """Draw them."""
         root = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "gallery"
         for task, rows in self._kept.items():
             path = root / f"{stage}-{task.spec}.png"
-            draw_grid(rows, path, language_module(module).tokenizer.schema, panel=self.panel, extent=self.extent)
+            draw_grid(rows, path, module.tokenizer.schema, panel=self.panel, extent=self.extent)
         self._kept.clear()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the first samples."""
-        self._add(trainer, pl_module, outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the first samples."""
-        self._add(trainer, pl_module, outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw them."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw them."""
-        self._draw(trainer, pl_module, "test")
 
 
 def grid_row(images: ImageTokenizer | None, task: Task, sample: Sample, written: Generation) -> GridRow:

@@ -1,20 +1,21 @@
 """Writes what a language model generated, one JSON line a sample."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 
-from callbacks.scoring import language_module
+from callbacks.watching import Watching
 from kyvo.sample import Sample
 from kyvo.scene import Scene, SceneSchema
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
+from kyvo.training.language import LanguageModule, TokenBatch
 
 
-class Predictions(Callback):
+class Predictions(Watching):
     """Writes `FOLDER/STAGE/TASK.rankR.jsonl`: key, task, kind, what was read, the target, what was generated.
 
     Every rank writes its own file. A stage (val, test, predict) begins its files anew.
@@ -31,65 +32,23 @@ class Predictions(Callback):
         root = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
         return root / stage / f"{task.spec}.rank{trainer.global_rank}.jsonl"
 
-    def _write(self, trainer: Trainer, module: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
-        if trainer.sanity_checking or not outputs["written"]:
+    def start(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
+        """Begin the files anew."""
+        self._started.clear()
+
+    def see(
+        self, trainer: Trainer, module: LanguageModule, stage: str, batch: TokenBatch, written: Sequence[Generation]
+    ) -> None:
+        """Write a batch."""
+        if trainer.sanity_checking:
             return
         path = self._path(trainer, stage, batch.task)
         mode = "a" if path in self._started else "w"
         self._started.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        schema = language_module(module).tokenizer.schema
         with path.open(mode, encoding="utf-8") as file:
-            for sample, written in zip(batch.samples, outputs["written"], strict=False):
-                file.write(json.dumps(prediction(schema, batch.task, sample, written)) + "\n")
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the files anew."""
-        self._started.clear()
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the files anew."""
-        self._started.clear()
-
-    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the files anew."""
-        self._started.clear()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write what `validation_step` generated."""
-        self._write(trainer, pl_module, "val", outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write what `test_step` generated."""
-        self._write(trainer, pl_module, "test", outputs, batch)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write what `predict_step` generated."""
-        self._write(trainer, pl_module, "predict", outputs, batch)
+            for sample, one in zip(batch.samples, written, strict=False):
+                file.write(json.dumps(prediction(module.tokenizer.schema, batch.task, sample, one)) + "\n")
 
 
 def prediction(schema: SceneSchema, task: Task, sample: Sample, written: Generation) -> dict[str, Any]:

@@ -5,25 +5,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
+from callbacks.watching import Watching
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
-from kyvo.training.language import LanguageModule
-
-UNTRAINED = "untrained"
-"""Name under which the scores of the sanity check, made before the first step, are kept."""
+from kyvo.training.language import LanguageModule, TokenBatch
 
 
-class Scoring(Callback, ABC):
+class Scoring(Watching, ABC):
     """Feeds samples and what was written for them to one metric for each task, on every rank, and logs the result.
 
     Lightning's sanity check before training runs through the same steps with random weights: its scores are kept as
-    the baseline of the untrained model, and go to `trainer.callback_metrics` as `untrained/...` when training ends.
+    the baseline of the untrained model, and kept in checkpoints.
     """
 
     def __init__(self) -> None:
@@ -58,77 +55,31 @@ class Scoring(Callback, ABC):
         """Take back the scores of the untrained model: a resumed run makes no sanity check."""
         self.untrained = state_dict["untrained"]
 
-    def _start(self, trainer: Trainer, module: LightningModule) -> None:
+    def start(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
+        """Make fresh metrics; a prediction has nothing to compare with."""
         # All tasks, also those of which this rank has no sample: computing a metric waits for every rank.
-        tasks: Iterable[Task] = trainer.datamodule.tasks  # type: ignore[attr-defined]
-        language = language_module(module)
-        made = {task: self.make_metric(trainer, language, task) for task in tasks if self.scores(task)}
+        tasks: Iterable[Task] = trainer.datamodule.tasks if stage != "predict" else ()  # type: ignore[attr-defined]
+        made = {task: self.make_metric(trainer, module, task) for task in tasks if self.scores(task)}
         self.metrics = {task: metric.to(module.device) for task, metric in made.items()}
 
-    def _add(self, module: LightningModule, outputs: Any, batch: Any) -> None:
-        written = outputs["written"]
-        if batch.task in self.metrics and written:
-            samples = batch.samples[: len(written)]
-            self.update(self.metrics[batch.task], language_module(module), samples, written)
+    def see(
+        self, trainer: Trainer, module: LanguageModule, stage: str, batch: TokenBatch, written: Sequence[Generation]
+    ) -> None:
+        """Add a batch to the metric of its task."""
+        if batch.task in self.metrics:
+            self.update(self.metrics[batch.task], module, batch.samples[: len(written)], written)
 
-    def _finish(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def finish(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
+        """Compute over all ranks and log; before training, keep."""
         scores: dict[str, float] = {}
         for task, metric in self.metrics.items():
             scores |= {f"{task.name}/{name}": value for name, value in _floats(metric.compute()).items()}
-            metric.reset()
         # A type without samples has no score, and no place in a table.
         scores = {name: value for name, value in scores.items() if not math.isnan(value)}
         if trainer.sanity_checking:
             self.untrained = scores
-            return
-        module.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, add_dataloader_idx=False)
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make fresh metrics."""
-        self._start(trainer, pl_module)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make fresh metrics."""
-        self._start(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add what `validation_step` wrote."""
-        self._add(pl_module, outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add what `test_step` wrote."""
-        self._add(pl_module, outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute over all ranks and log."""
-        self._finish(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute over all ranks and log."""
-        self._finish(trainer, pl_module, "test")
-
-
-def language_module(module: LightningModule) -> LanguageModule:
-    """The module that these callbacks work with; ValueError if it is another."""
-    if not isinstance(module, LanguageModule):
-        raise ValueError(f"this callback looks at what a LanguageModule writes, not {type(module).__name__}")
-    return module
+        elif scores:
+            module.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, add_dataloader_idx=False)
 
 
 def _floats(values: Tensor | dict[str, Tensor]) -> dict[str, float]:

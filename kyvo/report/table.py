@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.markup import escape
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 MISSING = "–"
