@@ -22,7 +22,7 @@ def config(tmp_path_factory):
     torch.manual_seed(0)
     network = ImageNetwork((64, 64), patch=8, **SIZES, attention=(), mid_attention=False)
     ImageTokenizer(build_vq_model(network)).save_pretrained(folder / "images")
-    checkpoints = {"dirpath": "kept", "every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}"}
+    checkpoints = {"dirpath": "kept", "every_n_train_steps": 2, "save_top_k": -1, "save_last": True, "filename": "{step}"}
     changes = {
         "tokenizer": {"image": str(folder / "images")},
         "model": {"init_args": {"backbone": {"hidden_size": 32, "layers": 2, "heads": 2}}},
@@ -35,7 +35,7 @@ def config(tmp_path_factory):
             }
         },
         "trainer": {
-            "max_steps": 4,
+            "max_steps": 5,
             "val_check_interval": 2,
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
@@ -81,6 +81,11 @@ def test_fit_leaves_metrics_predictions_pictures_and_logs(run):
     table = (root / "summary-val.md").read_text()
     for baseline in ("majority", "unchanged", "untrained"):
         assert baseline in table
+
+
+def test_the_last_checkpoint_is_the_end_of_training_whatever_the_interval(run):
+    for name in (CHECKPOINT, "kept/last.ckpt"):
+        assert torch.load(run[0] / name, weights_only=True)["global_step"] == 5
 
 
 def test_validate_and_test_repeat_the_numbers_of_fit(run, config):

@@ -5,6 +5,7 @@ from typing import Self
 
 from jsonargparse import class_from_function, set_parsing_settings
 from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
@@ -60,6 +61,12 @@ class KyvoCLI(LightningCLI):
             config.return_predictions = False
 
     def after_fit(self) -> None:
-        """Evaluate the final weights with all generated samples, as `kyvo validate` will."""
+        """Save the weights that training ended with, and evaluate them with all generated samples.
+
+        A checkpoint callback saves every so many steps; the last of them need not be the end.
+        """
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
+                self.trainer.save_checkpoint(callback.last_model_path)
         if isinstance(self.model, LanguageModule):
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
