@@ -22,7 +22,8 @@ def config(tmp_path_factory):
     torch.manual_seed(0)
     network = ImageNetwork((64, 64), patch=8, **SIZES, attention=(), mid_attention=False)
     ImageTokenizer(build_vq_model(network)).save_pretrained(folder / "images")
-    checkpoints = {"dirpath": "kept", "every_n_train_steps": 2, "save_top_k": -1, "save_last": True, "filename": "{step}"}
+    checkpoints = {"dirpath": "kept", "every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}"}
+    checkpoints |= {"save_last": True}
     changes = {
         "tokenizer": {"image": str(folder / "images")},
         "model": {"init_args": {"backbone": {"hidden_size": 32, "layers": 2, "heads": 2}}},
