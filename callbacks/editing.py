@@ -5,28 +5,16 @@ from collections.abc import Sequence
 from lightning import Trainer
 from torchmetrics import Metric
 
-from callbacks.jaccard import EMPTY
-from callbacks.scoring import Scoring
+from callbacks.scene_scoring import EMPTY, SceneScoring
 from kyvo.metrics.edits import EditMetrics
-from kyvo.metrics.jaccard import Rule
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
 
 
-class Editing(Scoring):
-    """Jaccard index of edited scenes beside that of leaving the scene as it is, edit success and preservation.
-
-    Args:
-        taus: Distances below which positions agree; default is those published for the schema.
-        rule: `optimal` matching, or `official`, the published script bug for bug.
-    """
-
-    def __init__(self, taus: list[float] | None = None, rule: Rule = "optimal") -> None:
-        super().__init__()
-        self.taus = taus
-        self.rule = rule
+class Editing(SceneScoring):
+    """Jaccard index of edited scenes beside that of leaving the scene as it is, edit success and preservation."""
 
     def scores(self, task: Task) -> bool:
         """Instruction tasks that write a scene and were given one."""

@@ -1,19 +1,18 @@
 """Draws what a language model was shown, should have written and wrote, as one PNG for each task."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from lightning import Trainer
 
-from callbacks.rendering import decode_pictures
-from callbacks.watching import Watching
+from callbacks.watching import Watching, output_folder
 from kyvo.report.grid import Content, GridRow, draw_grid
 from kyvo.sample import Sample
 from kyvo.scene import Scene
 from kyvo.task import Modality, Task
 from kyvo.tokenizers.images import ImageTokenizer
+from kyvo.tokenizers.pixels import pixels
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule, TokenBatch
 
@@ -52,7 +51,7 @@ class Gallery(Watching):
 
     def finish(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
         """Draw them."""
-        root = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "gallery"
+        root = output_folder(trainer, self.folder, "gallery")
         for task, rows in self._kept.items():
             path = root / f"{stage}-{task.spec}.png"
             draw_grid(rows, path, module.tokenizer.schema, panel=self.panel, extent=self.extent)
@@ -76,9 +75,8 @@ def _read(images: ImageTokenizer | None, sample: Sample, name: Modality) -> Cont
 
 
 def _target(images: ImageTokenizer | None, sample: Sample, name: Modality) -> Content:
-    pixels = sample.pixels if sample.target_pixels is None else sample.target_pixels
-    if name == "image" and pixels is not None:
-        return pixels
+    if name == "image" and sample.written_pixels is not None:
+        return sample.written_pixels
     return _shown(images, sample.write(name))
 
 
@@ -89,5 +87,4 @@ def _shown(images: ImageTokenizer | None, content: Scene | str | np.ndarray | No
         return content
     if images is None:
         return " ".join(map(str, content))
-    picture = decode_pictures(images, [content])[0].movedim(0, -1)
-    return (picture * 255).round().to(torch.uint8).numpy()
+    return pixels(images.decode(torch.from_numpy(content)[None]))[0]

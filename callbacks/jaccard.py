@@ -5,29 +5,16 @@ from collections.abc import Sequence
 from lightning import Trainer
 from torchmetrics import Metric
 
-from callbacks.scoring import Scoring
-from kyvo.metrics.jaccard import Rule, SceneJaccard
+from callbacks.scene_scoring import EMPTY, SceneScoring
+from kyvo.metrics.jaccard import SceneJaccard
 from kyvo.sample import Sample
-from kyvo.scene import Scene
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
 
-EMPTY = Scene()
 
-
-class Jaccard(Scoring):
-    """Jaccard index and what explains it, for every task but edits that writes a scene.
-
-    Args:
-        taus: Distances below which positions agree; default is those published for the schema.
-        rule: `optimal` matching, or `official`, the published script bug for bug.
-    """
-
-    def __init__(self, taus: list[float] | None = None, rule: Rule = "optimal") -> None:
-        super().__init__()
-        self.taus = taus
-        self.rule = rule
+class Jaccard(SceneScoring):
+    """Jaccard index and what explains it, for every task but edits that writes a scene."""
 
     def scores(self, task: Task) -> bool:
         """Tasks that write a scene without an instruction."""

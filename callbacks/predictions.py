@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning import Trainer
 
-from callbacks.watching import Watching
+from callbacks.watching import Watching, output_folder
 from kyvo.sample import Sample
 from kyvo.scene import Scene, SceneSchema
 from kyvo.task import Task
@@ -29,7 +29,7 @@ class Predictions(Watching):
         self._started: set[Path] = set()
 
     def _path(self, trainer: Trainer, stage: str, task: Task) -> Path:
-        root = Path(self.folder) if self.folder else Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+        root = output_folder(trainer, self.folder, "predictions")
         return root / stage / f"{task.spec}.rank{trainer.global_rank}.jsonl"
 
     def start(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:

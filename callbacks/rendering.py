@@ -37,7 +37,7 @@ class Rendering(Scoring):
         """Decode and compare."""
         pictures = decode_pictures(module.tokenizer.image, [one.image for one in written]).to(module.device)
         targets = torch.from_numpy(np.stack([true_picture(sample) for sample in samples])).to(module.device)
-        masks = [sample.mask if sample.target_pixels is None else sample.target_mask for sample in samples]
+        masks = [sample.written_mask for sample in samples]
         known = [mask for mask in masks if mask is not None]
         stacked = torch.from_numpy(np.stack(known)).to(module.device) if len(known) == len(masks) else None
         metric.update(pictures, targets.movedim(-1, 1).float() / 255, stacked)
@@ -45,10 +45,9 @@ class Rendering(Scoring):
 
 def true_picture(sample: Sample) -> np.ndarray:
     """The picture that a sample asks for, uint8 [H, W, 3]; ValueError if it has none."""
-    pixels = sample.pixels if sample.target_pixels is None else sample.target_pixels
-    if pixels is None:
+    if sample.written_pixels is None:
         raise ValueError(f"sample {sample.key!r} has no picture to compare with")
-    return pixels
+    return sample.written_pixels
 
 
 def decode_pictures(tokenizer: ImageTokenizer | None, codes: Sequence[np.ndarray | None]) -> Tensor:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning import Trainer
-from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from callbacks.watching import Watching
 from kyvo.sample import Sample
@@ -19,12 +18,12 @@ from kyvo.training.language import LanguageModule, TokenBatch
 class Scoring(Watching, ABC):
     """Feeds samples and what was written for them to one metric for each task, on every rank, and logs the result.
 
-    Lightning's sanity check before training runs through the same steps with random weights: its scores are kept as
-    the baseline of the untrained model, and kept in checkpoints.
+    Lightning's sanity check before training runs through the same steps with random weights: its scores are the
+    baseline of the untrained model, and go into checkpoints.
     """
 
     def __init__(self) -> None:
-        self.metrics: dict[Task, Metric] = {}
+        self.metrics: dict[Task, Metric | MetricCollection] = {}
         self.untrained: dict[str, float] = {}
 
     @abstractmethod
@@ -32,12 +31,12 @@ class Scoring(Watching, ABC):
         """Whether this callback has something to say about what a task writes."""
 
     @abstractmethod
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
-        """A fresh metric for a task."""
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric | MetricCollection:
+        """A fresh metric for a task, which computes scores by name."""
 
     @abstractmethod
     def update(
-        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: Any, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Add samples and what was written for them."""
 
@@ -73,15 +72,10 @@ class Scoring(Watching, ABC):
         """Compute over all ranks and log; before training, keep."""
         scores: dict[str, float] = {}
         for task, metric in self.metrics.items():
-            scores |= {f"{task.name}/{name}": value for name, value in _floats(metric.compute()).items()}
+            scores |= {f"{task.name}/{name}": float(value) for name, value in metric.compute().items()}
         # A type without samples has no score, and no place in a table.
         scores = {name: value for name, value in scores.items() if not math.isnan(value)}
         if trainer.sanity_checking:
             self.untrained = scores
         elif scores:
             module.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, add_dataloader_idx=False)
-
-
-def _floats(values: Tensor | dict[str, Tensor]) -> dict[str, float]:
-    named = values if isinstance(values, dict) else {"well_formed": values}
-    return {name: float(value) for name, value in named.items()}

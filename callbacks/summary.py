@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from callbacks.scoring import Scoring
+from callbacks.watching import output_folder
 from kyvo.report.table import MetricRow, metric_markdown, metric_table
 
 
@@ -46,7 +46,7 @@ HEADLINES = (
 
 
 class Summary(Callback):
-    """Prints a table after `validate`, `test` and the evaluation that ends `fit`, and writes it as `summary.md`.
+    """Prints a table after `validate`, `test` and the evaluation that ends `fit`, and writes it as `summary-STAGE.md`.
 
     Args:
         targets: What to aim at, by task and metric ("recognition/jaccard"); shown beside what was reached.
@@ -74,7 +74,7 @@ class Summary(Callback):
         if not rows:
             return
         Console().print(metric_table(rows, title=f"{stage}: reached against baselines"))
-        folder = Path(self.folder or trainer.log_dir or trainer.default_root_dir)
+        folder = output_folder(trainer, self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"summary-{stage}.md").write_text(metric_markdown(rows) + "\n", encoding="utf-8")
 
@@ -99,9 +99,7 @@ def summary_rows(
             base = reached.get(f"{stage}/{line.task}/{line.baseline}") if line.baseline else start.get(name)
             label = line.baseline_label if base is not None else ""
             rows.append(
-                MetricRow(
-                    line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits
-                )
+                MetricRow(line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits)
             )
     formed = [reached[name] for name in reached if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
     if formed:

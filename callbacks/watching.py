@@ -1,6 +1,7 @@
 """The hooks of evaluation folded into three: a stage starts, a batch has been written, the stage is over."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -72,6 +73,11 @@ class Watching(Callback):
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish `predict`."""
         self.finish(trainer, language_module(pl_module), "predict")
+
+
+def output_folder(trainer: Trainer, given: str | None, name: str = "") -> Path:
+    """Where a callback writes: the folder it was given, else `name` in the folder of the run's first logger."""
+    return Path(given) if given else Path(trainer.log_dir or trainer.default_root_dir) / name
 
 
 def language_module(module: LightningModule) -> LanguageModule:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightning import Trainer
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric, MetricCollection
 
 from callbacks.scoring import Scoring
 from kyvo.sample import Sample
@@ -19,12 +19,12 @@ class WellFormed(Scoring):
         """Every task."""
         return True
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> MetricCollection:
         """A mean over samples."""
-        return MeanMetric()
+        return MetricCollection({"well_formed": MeanMetric()})
 
     def update(
-        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
+        self, metric: MetricCollection, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> None:
         """Count faults."""
         for one in written:

@@ -104,6 +104,8 @@ class ClevrDataModule(LightningDataModule):
         Raises:
             ValueError: If its schema or the codes of its pictures don't fit the tokenizer.
         """
+        # Lightning doubts the length of every iterable data set; these share out the work among workers and ranks.
+        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         self.index = Index.read(self.root)
         if self.index.schema != self.tokenizer.schema.name:
             found, wanted = self.index.schema, self.tokenizer.schema.name
@@ -118,8 +120,6 @@ class ClevrDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Endless batches of the mixture, cut into epochs."""
-        # Lightning doubts the length of every iterable data set; these share out the work among workers and ranks.
-        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         shards = {task.spec: task_shards(self.index, task, "train", self.limits["train"]) for task in self.tasks}
         rank, ranks = self._rank
         stream = BatchStream(
@@ -156,7 +156,6 @@ class ClevrDataModule(LightningDataModule):
             self._train_loader.close()
 
     def _evaluation(self, split: str, stage: str) -> list[DataLoader[Batch]]:
-        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         rank, ranks = self._rank
         loaders = []
         for task in self.tasks:
@@ -167,24 +166,29 @@ class ClevrDataModule(LightningDataModule):
             loaders.append(DataLoader(stream, batch_size=None, num_workers=self.num_workers))
         return loaders
 
-    @cached_property
+    @property
     def training_answers(self) -> dict[str, dict[str, int]]:
         """For each type of question in the training data, how often each answer occurs."""
-        return answer_counts(self.root, self.index.shards("train"))
+        return self._answers["train"]
 
-    @cached_property
+    @property
     def question_types(self) -> tuple[str, ...]:
         """The types of question in all splits."""
-        return tuple(answer_counts(self.root, self._all_shards(edits=False)))
+        return tuple(sorted({kind for counts in self._answers.values() for kind in counts}))
 
     @cached_property
     def instruction_kinds(self) -> tuple[str, ...]:
         """The kinds of instruction in all splits."""
-        return instruction_kinds(self.root, self._all_shards(edits=True))
+        edits = self._families(edits=True).values()
+        return instruction_kinds(self.root, [shard for shards in edits for shard in shards])
 
-    def _all_shards(self, edits: bool) -> list[Shard]:
-        families = self.index.families.items()
-        return [shard for name, shards in families if name.endswith("-edits") == edits for shard in shards]
+    @cached_property
+    def _answers(self) -> dict[str, dict[str, dict[str, int]]]:
+        """`answer_counts` of each split."""
+        return {split: answer_counts(self.root, shards) for split, shards in self._families(edits=False).items()}
+
+    def _families(self, edits: bool) -> dict[str, tuple[Shard, ...]]:
+        return {name: shards for name, shards in self.index.families.items() if name.endswith("-edits") == edits}
 
     @property
     def _rank(self) -> tuple[int, int]:

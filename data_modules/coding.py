@@ -101,12 +101,11 @@ def _code_shard(job: _Coding) -> Shard:
 
 def _encode(tokenizer: "ImageTokenizer", raws: Sequence[RawSample], members: Sequence[str]) -> np.ndarray:
     """Codes uint16 [B, N] of one member of each sample."""
-    import torch
+    from kyvo.tokenizers.pixels import image_batch
 
     pixels = [raw.decode(member) for raw, member in zip(raws, members, strict=True)]
     for raw, member, picture in zip(raws, members, pixels, strict=True):
         if picture.shape[:2] != tokenizer.size:
             where = f"{raw.shard}: key {raw.key!r}: member {member!r}"
             raise ValueError(f"{where} is {picture.shape[:2]} pixels, the image tokenizer codes {tokenizer.size}")
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return tokenizer.encode(images).cpu().numpy().astype(np.uint16)
+    return tokenizer.encode(image_batch(pixels)).cpu().numpy().astype(np.uint16)

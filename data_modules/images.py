@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from lightning import LightningDataModule
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from data_modules.shards import decode_pixels
+from kyvo.tokenizers.pixels import image_batch
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -69,24 +68,6 @@ def _shard_images(path: str) -> list[ImageBytes]:
 
 def _is_image(name: str) -> bool:
     return name.endswith(tuple(f"image{suffix}" for suffix in SUFFIXES))
-
-
-def image_batch(images: Sequence[np.ndarray]) -> Tensor:
-    """Pictures as a tokenizer reads them.
-
-    Args:
-        images: B pictures uint8 [H, W, 3], all of one size.
-
-    Returns:
-        float32 [B, 3, H, W] in [-1, 1].
-    """
-    return torch.from_numpy(np.stack(images)).movedim(-1, 1) / 127.5 - 1
-
-
-def pixels(images: Tensor) -> np.ndarray:
-    """The inverse of `image_batch`: uint8 [B, H, W, 3] of float [B, 3, H, W] in [-1, 1], clamped."""
-    levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
-    return levels.to("cpu", torch.uint8).movedim(1, -1).numpy()
 
 
 class ImageDataset(Dataset[np.ndarray]):

@@ -82,9 +82,7 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     return Record(sample, _member(raw, "question.json", _questions) or ())
 
 
-def load_records(
-    path: Path, samples: int, schema: SceneSchema, required: frozenset[str] = frozenset()
-) -> list[Record]:
+def load_records(path: Path, samples: int, schema: SceneSchema, required: frozenset[str] = frozenset()) -> list[Record]:
     """Decode the first samples of a shard without their pictures.
 
     Args:

@@ -44,6 +44,16 @@ class Sample:
     target_mask: np.ndarray | None = None
     kind: str = ""
 
+    @property
+    def written_pixels(self) -> np.ndarray | None:
+        """The picture to be written: the target's if there is one, else the one that is read."""
+        return self.pixels if self.target_pixels is None else self.target_pixels
+
+    @property
+    def written_mask(self) -> np.ndarray | None:
+        """Pixels of `written_pixels` that show objects."""
+        return self.mask if self.target_pixels is None else self.target_mask
+
     def read(self, modality: Modality) -> Content:
         """What the model reads of a modality; ValueError if the sample lacks it."""
         content: Content | None = getattr(self, modality)

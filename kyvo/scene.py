@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kyvo import clevr
+
 Value = str | tuple[float, ...] | tuple[int, ...]
 """A word, numbers, or the codes of a 3D shape."""
 
@@ -178,9 +180,7 @@ class SceneSchema:
 
     def _write_object(self, item: SceneObject) -> dict[str, Any]:
         return {
-            key: value
-            for attribute in self.attributes
-            for key, value in attribute.write(item[attribute.name]).items()
+            key: value for attribute in self.attributes for key, value in attribute.write(item[attribute.name]).items()
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,7 +207,6 @@ def get_schema(schema: SceneSchema | str) -> SceneSchema:
     return SCHEMAS[schema]
 
 
-_COLORS = ("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow")
 _ASSETS = ("person", "bench", "lamppost", "bird", "sofa", "table")
 _OBJECTRON = ("bicycle", "books", "bottle", "camera", "cereal box", "chair", "cup", "laptop", "shoes")
 _ARKITSCENES = (
@@ -238,10 +237,10 @@ SCHEMAS: dict[str, SceneSchema] = {
         SceneSchema(
             "clevr",
             (
-                Attribute("size", "[SIZE]", values=("large", "small")),
-                Attribute("color", "[COLOR]", values=_COLORS),
-                Attribute("material", "[MATERIAL]", values=("rubber", "metal")),
-                Attribute("shape", "[SHAPE]", values=("cube", "sphere", "cylinder")),
+                Attribute("size", "[SIZE]", values=tuple(clevr.SIZES)),
+                Attribute("color", "[COLOR]", values=tuple(clevr.COLORS)),
+                Attribute("material", "[MATERIAL]", values=clevr.MATERIALS),
+                Attribute("shape", "[SHAPE]", values=clevr.SHAPES),
                 Attribute("location", "[LOCATION]", "numbers", quantities=("x", "y", "z"), keys=(("3d_coords", 3),)),
             ),
         ),
@@ -256,9 +255,7 @@ SCHEMAS: dict[str, SceneSchema] = {
                 Attribute("pose", "[POSE]", "numbers", quantities=("yaw",), keys=(("rotation", 1),)),
             ),
         ),
-        SceneSchema(
-            "objaworld-shapes", (Attribute("shape", "[SHAPE]", "shape", keys=(("shape_codes", 512),)), _POSED)
-        ),
+        SceneSchema("objaworld-shapes", (Attribute("shape", "[SHAPE]", "shape", keys=(("shape_codes", 512),)), _POSED)),
         _omni3d("objectron", _OBJECTRON),
         _omni3d("arkitscenes", _ARKITSCENES),
     )

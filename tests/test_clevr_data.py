@@ -6,27 +6,23 @@ import pytest
 from lightning.pytorch import Trainer
 
 from data_modules.clevr import ClevrDataModule
-from data_modules.coding import _code_shard, _Coding, add_codes
+from data_modules.coding import _code_shard, _Coding
 from data_modules.evaluation import EvaluationStream
 from data_modules.families import members_of, task_shards
 from data_modules.index import Index
 from data_modules.inspection import check
-from data_modules.make import make
 from data_modules.records import load_records
 from data_modules.shards import ShardWriter, read_shard
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from tests.tiny_world import tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
+from tests.tiny_world import make_coded_world, tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
 
 TASKS = {"3-I": 1.0, "I-3": 2.0, "I+3+Q-A": 1.0, "3+T-3": 1.0}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    make(folder, tiny_recipe(), workers=1)
-    add_codes(folder, tiny_image_tokenizer(), workers=1)
-    return folder
+    return make_coded_world(tmp_path_factory.mktemp("world"))
 
 
 def _data(root, **options):

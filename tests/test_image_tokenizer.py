@@ -12,13 +12,14 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import Tensor, nn
 
-from data_modules.images import ImageDataModule, ImageDataset, find_images, image_batch, pixels
+from data_modules.images import ImageDataModule, ImageDataset, find_images
 from data_modules.shards import ShardWriter, encode_png
 from data_modules.worlds.clevr import ClevrWorld
 from kyvo.models import image_vq
 from kyvo.models.image_vq import ImageNetwork, build_vq_model, plain_vq_model
 from kyvo.models.quantizer import EMAVectorQuantizer
 from kyvo.tokenizers.images import ImageTokenizer
+from kyvo.tokenizers.pixels import image_batch, pixels
 from kyvo.training.image_tokenizer import ImageTokenizerModule, PixelLoss, QuantizerConfig
 from kyvo.training.optimizer import OptimizerConfig
 

@@ -113,9 +113,7 @@ def test_recipe_and_backbone_have_to_fit(llama):
 
 def test_lora_trains_adapters_and_every_new_part_and_reloads_to_equal_logits(llama, tmp_path):
     torch.manual_seed(0)
-    module = tiny_module(
-        backbone=str(llama), recipe="lora", optimizer=OptimizerConfig(lr=1e-2, warmup_steps=1)
-    )
+    module = tiny_module(backbone=str(llama), recipe="lora", optimizer=OptimizerConfig(lr=1e-2, warmup_steps=1))
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
     for part in ("lora_A", "lora_B", "numbers", "markers", "image", "image_positions", "lm_head"):
         assert any(part in name for name in trained), part

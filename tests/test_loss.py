@@ -45,9 +45,7 @@ def test_soft_number_targets_equal_cross_entropy_with_probabilities():
             wanted[row, list(span)] = density / density.sum()
     expected = (functional.cross_entropy(hidden @ head.T, wanted, reduction="none") * weights).sum()
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(ours, (hidden, head)), torch.autograd.grad(expected, (hidden, head))
-    )
+    torch.testing.assert_close(torch.autograd.grad(ours, (hidden, head)), torch.autograd.grad(expected, (hidden, head)))
 
 
 def test_a_frozen_head_gets_no_gradient():

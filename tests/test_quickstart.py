@@ -40,9 +40,7 @@ def config(tmp_path_factory):
             "val_check_interval": 2,
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
-            "callbacks+": [
-                {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoints}
-            ],
+            "callbacks+": [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoints}],
         },
     }
     path = folder / "tiny.yaml"

@@ -19,7 +19,7 @@ from data_modules.shards import RawSample, ShardWriter, encode_json, encode_npy,
 from kyvo.scene import SCHEMAS
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from tests.tiny_world import files_of, tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
+from tests.tiny_world import files_of, make_coded_world, tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
 
 SCENE = {
     "objects": [
@@ -31,10 +31,7 @@ SCENE = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    make(folder, tiny_recipe(), workers=1)
-    add_codes(folder, tiny_image_tokenizer(), workers=1)
-    return folder
+    return make_coded_world(tmp_path_factory.mktemp("world"))
 
 
 def _shard(path, **members):

@@ -10,25 +10,20 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from data_modules.coding import add_codes
 from data_modules.families import task_shards
 from data_modules.index import Index
-from data_modules.make import make
 from data_modules.mixture import TaskMixture
 from data_modules.order import SampleOrder
 from data_modules.stream import BatchStream, RecordCache, ResumableLoader, SampleStream
 from kyvo.task import Task
-from tests.tiny_world import tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
+from tests.tiny_world import make_coded_world, tiny_tokenizer
 
 TASKS = {"3-I": 1.0, "I-3": 2.0, "I+3+Q-A": 1.0, "3+T-3": 1.0}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    make(folder, tiny_recipe(scenes={"train": 10}), workers=1)
-    add_codes(folder, tiny_image_tokenizer(), workers=1)
-    return folder
+    return make_coded_world(tmp_path_factory.mktemp("world"), scenes={"train": 10})
 
 
 def _stream(root, tasks=TASKS, batch_size=2, rank=0, ranks=1, **options):

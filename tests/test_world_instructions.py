@@ -8,8 +8,9 @@ import pytest
 
 from data_modules.worlds.clevr import ATTRIBUTES, ClevrWorld
 from data_modules.worlds.instructions import KINDS, REMOVE_PLAIN, instruction
-from data_modules.worlds.placement import DIRECTIONS, relationships
+from data_modules.worlds.placement import relationships
 from data_modules.worlds.programs import execute
+from kyvo.clevr import DIRECTIONS
 
 WORLDS = [
     ClevrWorld(image_size=(64, 64), objects=(1, 3), extent=1.5, focal=1.8),

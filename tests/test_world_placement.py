@@ -12,7 +12,8 @@ from scipy.optimize import least_squares
 
 from data_modules.worlds.camera import BASE_LOCATION, Camera
 from data_modules.worlds.clevr import ATTRIBUTES, ClevrWorld
-from data_modules.worlds.placement import DIRECTIONS, relationships
+from data_modules.worlds.placement import relationships
+from kyvo.clevr import DIRECTIONS
 
 SIZES = {"large": 0.7, "small": 0.35}
 

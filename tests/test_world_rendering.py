@@ -12,10 +12,11 @@ from PIL import Image
 
 from data_modules.worlds.camera import BASE_LOCATION, Camera
 from data_modules.worlds.clevr import ClevrWorld
-from data_modules.worlds.geometry import BOUNDING_RADIUS, CUBE, CYLINDER, SHAPES, SPHERE, Ground, Solids
+from data_modules.worlds.geometry import BOUNDING_RADIUS, CUBE, CYLINDER, SPHERE, Ground, Solids
 from data_modules.worlds.lights import BASE_LAMPS, Lights
 from data_modules.worlds.masks import from_run_lengths, run_lengths
 from data_modules.worlds.ray_tracer import RayTracer, Sampling
+from kyvo.clevr import SHAPES
 
 QUICK = ClevrWorld(image_size=(64, 64), objects=(1, 3), extent=1.5, focal=1.8)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from data_modules.make import WorldRecipe
+from data_modules.coding import add_codes
+from data_modules.make import WorldRecipe, make
 from data_modules.worlds.clevr import ClevrWorld
 from kyvo.models.image_vq import ImageNetwork, build_vq_model
 from kyvo.tokenizers.images import ImageTokenizer
@@ -34,6 +35,13 @@ def tiny_image_tokenizer(seed: int = 0) -> ImageTokenizer:
 def tiny_tokenizer() -> UnifiedTokenizer:
     """The quickstart preset over the tiny image tokenizer."""
     return UnifiedTokenizer.from_preset("quickstart", image=tiny_image_tokenizer())
+
+
+def make_coded_world(root: Path, **changes) -> Path:
+    """The tiny world in a folder, made and coded."""
+    make(root, tiny_recipe(**changes), workers=1)
+    add_codes(root, tiny_image_tokenizer(), workers=1)
+    return root
 
 
 def files_of(root: Path) -> dict[str, bytes]:

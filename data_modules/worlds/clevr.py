@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from data_modules.worlds.camera import BASE_LOCATION, Camera
-from data_modules.worlds.geometry import SHAPES
 from data_modules.worlds.lights import BASE_LAMPS
 from data_modules.worlds.masks import run_lengths
-from data_modules.worlds.materials import COLORS, MATERIALS
-from data_modules.worlds.placement import DIRECTIONS, SIZES, Placed, draw_position, relationships
-from data_modules.worlds.ray_tracer import RayTracer, Sampling, identify, render
+from data_modules.worlds.placement import Placed, draw_position, relationships
+from data_modules.worlds.ray_tracer import RayTracer, Sampling
+from data_modules.worlds.rendering import identify, render
+from kyvo.clevr import COLORS, DIRECTIONS, MATERIALS, SHAPES, SIZES
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),

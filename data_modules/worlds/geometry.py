@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-SHAPES = ("cube", "sphere", "cylinder")
 CUBE, SPHERE, CYLINDER = range(3)
 
 CUBE_ROUNDING = 0.18

@@ -13,10 +13,8 @@ from typing import Any
 
 from data_modules.worlds.clevr import ATTRIBUTES, ClevrWorld, Scene, annotate, draw_object
 from data_modules.worlds.placement import (
-    DIRECTIONS,
     RELATION_EPSILON,
     RELATIONS,
-    SIZES,
     Placed,
     draw_position,
     fits,
@@ -25,6 +23,7 @@ from data_modules.worlds.placement import (
 )
 from data_modules.worlds.programs import ANYTHING, FILTERED, Program, ProgramBuilder
 from data_modules.worlds.references import References, Speaker
+from kyvo.clevr import DIRECTIONS, SIZES
 
 KINDS = ("appearance", "appearance_relation", "insert", "remove", "move")
 """What `type` of a record can be. In `appearance_relation` and `remove` the object is spoken of by a relation."""

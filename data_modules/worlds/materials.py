@@ -1,22 +1,9 @@
-"""CLEVR's colours, and how its metal and rubber answer light."""
+"""How CLEVR's metal and rubber answer light."""
 
 from __future__ import annotations
 
 import numpy as np
 
-COLORS: dict[str, tuple[int, int, int]] = {
-    "gray": (87, 87, 87),
-    "red": (173, 35, 35),
-    "blue": (42, 75, 215),
-    "green": (29, 105, 20),
-    "brown": (129, 74, 25),
-    "purple": (129, 38, 192),
-    "cyan": (41, 208, 208),
-    "yellow": (255, 238, 51),
-}
-"""Linear reflectance times 255: CLEVR hands these numbers to the renderer without undoing sRGB."""
-
-MATERIALS = ("rubber", "metal")
 GROUND_ALBEDO = 0.8
 
 _POLISHED, _BRUSHED, _MATTE = 0.04, 0.2, 0.35

@@ -10,20 +10,9 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-DIRECTIONS: dict[str, tuple[float, float, float]] = {
-    "behind": (-0.754490315914154, 0.6563112735748291, 0.0),
-    "front": (0.754490315914154, -0.6563112735748291, 0.0),
-    "left": (-0.6563112735748291, -0.7544902563095093, 0.0),
-    "right": (0.6563112735748291, 0.7544902563095093, 0.0),
-    "above": (0.0, 0.0, 1.0),
-    "below": (0.0, 0.0, -1.0),
-}
-"""Constants in every CLEVR file: they belong to the camera of the base scene, not to the jittered one."""
+from kyvo.clevr import DIRECTIONS, SIZES
 
 RELATIONS = ("left", "right", "front", "behind")
-SIZES = {"large": 0.7, "small": 0.35}
-"""Half extent of each size; the centre of every shape stands that high."""
-
 MIN_GAP = 0.25
 """Free distance between two objects' circles on the ground."""
 

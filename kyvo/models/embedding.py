@@ -4,7 +4,7 @@ Letters: B batch, S positions, D hidden size, K codes, C code dimensions.
 """
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,9 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors `[..., D]` of the numbers at `index` of the number range."""
-        static = index.new_zeros((), dtype=torch.float32) if self.table is None else self.table[index]
+        if self.table is None:
+            return cast(nn.Embedding, self.learned)(index)
+        static = self.table[index]
         return static if self.learned is None else self.learned(index) + static
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from kyvo.clevr import COLORS, DIRECTIONS, SIZES
 from kyvo.scene import Scene, SceneObject, SceneSchema, get_schema
 
 Color = tuple[int, int, int]
@@ -23,26 +24,11 @@ LINE: Color = (218, 220, 224)
 INK: Color = (45, 48, 54)
 FAINT: Color = (120, 124, 132)
 
-COLORS: dict[str, Color] = {
-    "gray": (87, 87, 87),
-    "red": (173, 35, 35),
-    "blue": (42, 75, 215),
-    "green": (29, 105, 20),
-    "brown": (129, 74, 25),
-    "purple": (129, 38, 192),
-    "cyan": (41, 208, 208),
-    "yellow": (255, 238, 51),
-}
-"""The colours of CLEVR's objects as rendered."""
-
 PALETTE: tuple[Color, ...] = (
     *((78, 121, 167), (242, 142, 43), (225, 87, 89), (118, 183, 178), (89, 161, 79)),
     *((237, 201, 72), (176, 122, 161), (255, 157, 167), (156, 117, 95), (140, 140, 150)),
 )
 """Colours of kinds of object that have none of their own, by their order in the schema."""
-
-RADII = {"large": 0.7, "small": 0.35}
-"""Half the width of CLEVR's objects in scene units."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +61,7 @@ class View:
 
 
 # CLEVR's camera looks along the floor's diagonal; these are its "right" and "front".
-_CLEVR = View(("x", "y"), (0.656311, 0.754490), (0.754490, -0.656311), (0.0, 0.0), 3.0)
+_CLEVR = View(("x", "y"), DIRECTIONS["right"][:2], DIRECTIONS["front"][:2], (0.0, 0.0), 3.0)
 _VIEWS = {
     "x": _CLEVR,
     "camera_x": View(("camera_x", "depth"), (1.0, 0.0), (0.0, -1.0), (0.0, 2.0), 2.0),
@@ -202,7 +188,7 @@ def _shade(color: Color, amount: float) -> Color:
 
 
 def _draw_clevr(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point) -> None:
-    radius = RADII.get(str(obj["size"]), 0.5) * canvas.scale
+    radius = SIZES.get(str(obj["size"]), 0.5) * canvas.scale
     color = COLORS.get(str(obj["color"]), PALETTE[-1])
     metal = obj["material"] == "metal"
     _shadow(canvas, at, radius)

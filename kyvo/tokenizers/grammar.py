@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kyvo.task import Task
 from kyvo.tokenizers.scenes import Field, NumberField, SceneCodec, ShapeField, WordField
-from kyvo.tokenizers.vocabulary import Vocabulary
+from kyvo.tokenizers.vocabulary import Vocabulary, runs_of
 
 Edge = tuple[range, int]
 """Ids that lead on, and the state they lead to."""
@@ -187,17 +187,6 @@ class GrammarBuilder:
                     ids = [field.offset + index for index in field.numbers.grid(quantity).indices]
                     then = self.state([(run, then) for run in runs_of(ids)])
                 return then
-
-
-def runs_of(ids: Iterable[int]) -> list[range]:
-    """Ascending ids as ranges."""
-    runs: list[range] = []
-    for index in ids:
-        if runs and runs[-1].stop == index:
-            runs[-1] = range(runs[-1].start, index + 1)
-        else:
-            runs.append(range(index, index + 1))
-    return runs
 
 
 def compile_grammar(

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kyvo.tokenizers.vocabulary import runs_of
+
 Clip = Literal["error", "warn"]
 ANY = "*"
 """Name of the grid of every quantity that has none of its own."""
@@ -127,7 +129,9 @@ class Numbers:
         """JSON-ready fields."""
         return {
             "labels": list(self.labels),
-            "quantities": {name: _spans(indices) for name, indices in self.quantities.items()},
+            "quantities": {
+                name: [[run.start, run.stop] for run in runs_of(indices)] for name, indices in self.quantities.items()
+            },
             "families": [list(family) for family in self.families],
             "angles": list(self.angles),
         }
@@ -141,17 +145,6 @@ class Numbers:
             tuple((start, stop) for start, stop in raw["families"]),
             tuple(raw["angles"]),
         )
-
-
-def _spans(indices: tuple[int, ...]) -> list[list[int]]:
-    """Ascending indices as [start, stop) runs."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and runs[-1][1] == index:
-            runs[-1][1] = index + 1
-        else:
-            runs.append([index, index + 1])
-    return runs
 
 
 def _indices(spans: Iterable[Iterable[int]]) -> tuple[int, ...]:

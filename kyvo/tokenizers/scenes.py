@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from kyvo.clevr import DIRECTIONS
 from kyvo.scene import Attribute, Scene, SceneObject, SceneSchema, Value
 from kyvo.tokenizers.numbers import Clip, Numbers
 from kyvo.tokenizers.text import TextTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
 
 ObjectOrder = Literal["given", "left-to-right"]
-
-_RIGHT = (0.656311, 0.754490)
-"""CLEVR's "right" on the ground plane, without camera jitter (the ``directions`` of a scene's JSON)."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,8 @@ class SceneCodec:
         """Grows from the left of the picture to its right."""
         if self.schema.position("camera_x"):
             return self._number(item, "camera_x") / max(self._number(item, "depth"), 1e-6)
-        return _RIGHT[0] * self._number(item, "x") + _RIGHT[1] * self._number(item, "y")
+        x, y, _ = DIRECTIONS["right"]
+        return x * self._number(item, "x") + y * self._number(item, "y")
 
     def _number(self, item: SceneObject, quantity: str) -> float:
         place = self.schema.position(quantity)
@@ -211,9 +210,7 @@ class SceneCodec:
         return f"object {number}, attribute {field.attribute.name!r} ({self.schema.name}): {reason}"
 
 
-def _field(
-    attribute: Attribute, vocabulary: Vocabulary, numbers: Numbers, text: TextTokenizer, clip: Clip
-) -> Field:
+def _field(attribute: Attribute, vocabulary: Vocabulary, numbers: Numbers, text: TextTokenizer, clip: Clip) -> Field:
     if attribute.kind == "word":
         return WordField(attribute, {word: tuple(text.encode(f" {word}")) for word in attribute.values})
     if attribute.kind == "numbers":

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from kyvo.tokenizers.presets import PRESETS, Layout, Preset, PresetName
 from kyvo.tokenizers.scenes import ObjectOrder, SceneCodec
 from kyvo.tokenizers.sequence import Generation, Segment, TokenSequence
 from kyvo.tokenizers.text import EMBEDDED, TextTokenizer
-from kyvo.tokenizers.vocabulary import Vocabulary
+from kyvo.tokenizers.vocabulary import Vocabulary, runs_of
 
 if TYPE_CHECKING:
     from kyvo.tokenizers.grammar import Grammar
     from kyvo.tokenizers.images import ImageTokenizer
+
+Options = TypeVar("Options", Layout, Preset)
 
 _FILE = "unified_tokenizer.json"
 _IMAGE_FOLDER = "image_tokenizer"
@@ -107,20 +109,19 @@ class UnifiedTokenizer:
         if loaded is not None:
             image_codes = _agree("image_codes", image_codes, len(loaded.codebook))
             image_grid = _agree("image_grid", image_grid and tuple(image_grid), tuple(loaded.grid))
-        options: dict[str, Any] = {
-            "image_grid": image_grid and tuple(image_grid),
-            "image_order": image_order,
-            "output_image_order": output_image_order,
-            "first_codes": first_codes,
-            "first_codes_weight": first_codes_weight,
-            "object_order": object_order,
-            "clip": clip,
-            "max_objects": max_objects,
-            "max_text": max_text,
-        }
-        layout = replace(preset.layout, **{key: value for key, value in options.items() if value is not None})
-        sizes: dict[str, Any] = {"image_codes": image_codes, "shape_codes": shape_codes}
-        preset = replace(preset, **{key: value for key, value in sizes.items() if value is not None})
+        layout = _replace_given(
+            preset.layout,
+            image_grid=image_grid and tuple(image_grid),
+            image_order=image_order,
+            output_image_order=output_image_order,
+            first_codes=first_codes,
+            first_codes_weight=first_codes_weight,
+            object_order=object_order,
+            clip=clip,
+            max_objects=max_objects,
+            max_text=max_text,
+        )
+        preset = _replace_given(preset, image_codes=image_codes, shape_codes=shape_codes)
         table, numbers = get_schema(schema or preset.schema), preset.make_numbers(granularity)
         backend = TextTokenizer.from_pretrained(text or EMBEDDED)
         return cls(_vocabulary(preset, table, numbers, backend), table, numbers, backend, layout, loaded)
@@ -310,7 +311,7 @@ class UnifiedTokenizer:
         return frozenset(self.text.special_ids)
 
     def _compile(self, task: Task, answers: tuple[str, ...]) -> "Grammar":
-        from kyvo.tokenizers.grammar import compile_grammar, runs_of
+        from kyvo.tokenizers.grammar import compile_grammar
 
         free = [index for index in self.vocabulary.text_range if index not in self._specials]
         return compile_grammar(
@@ -331,6 +332,11 @@ def _image_tokenizer(image: "ImageTokenizer | str | Path | None") -> "ImageToken
     from kyvo.tokenizers.images import ImageTokenizer
 
     return ImageTokenizer.from_pretrained(image)
+
+
+def _replace_given(defaults: Options, **given: Any) -> Options:
+    """The defaults with what was given, not None, in the place of theirs."""
+    return replace(defaults, **{name: value for name, value in given.items() if value is not None})
 
 
 def _agree(name: str, asked: Any, found: Any) -> Any:

@@ -1,6 +1,6 @@
 """The one id space of text, numbers, markers, image codes and shape codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -101,3 +101,14 @@ class Vocabulary:
 
 def _after(previous: range, length: int) -> range:
     return range(previous.stop, previous.stop + length)
+
+
+def runs_of(ids: Iterable[int]) -> list[range]:
+    """Ascending ids as ranges."""
+    runs: list[range] = []
+    for index in ids:
+        if runs and runs[-1].stop == index:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(index, index + 1))
+    return runs

@@ -386,4 +386,3 @@ def _add_adapters(model: nn.Module, lora: Lora) -> None:
         modules_to_save=[part for part in NEW_PARTS if part in present],
     )
     inject_adapter_in_model(config, model)
-
