@@ -22,3 +22,8 @@ class SceneScoring(Scoring, ABC):
         super().__init__()
         self.taus = taus
         self.rule = rule
+
+    @property
+    def state_key(self) -> str:
+        """One entry in a checkpoint for each choice of settings, so that two callbacks of a kind do not collide."""
+        return self._generate_state_key(taus=self.taus, rule=self.rule)

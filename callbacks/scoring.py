@@ -40,12 +40,6 @@ class Scoring(Watching, ABC):
     ) -> None:
         """Add samples and what was written for them."""
 
-    @property
-    def state_key(self) -> str:
-        """One entry in a checkpoint for each kind of scoring and its settings, so that two of a kind do not collide."""
-        settings = {name: value for name, value in vars(self).items() if name not in ("metrics", "untrained")}
-        return self._generate_state_key(**settings)
-
     def state_dict(self) -> dict[str, Any]:
         """The scores of the untrained model."""
         return {"untrained": self.untrained}
