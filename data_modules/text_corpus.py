@@ -11,11 +11,11 @@ from pathlib import Path
 
 from data_modules.worlds.clevr import ClevrWorld
 from data_modules.worlds.instructions import instruction
-from data_modules.worlds.questions import questions
+from data_modules.worlds.questions import QuestionEngine
 from kyvo.scene import SCHEMAS
 from kyvo.tokenizers.text import TextTokenizer, train_text_tokenizer
 
-SIZE = 640
+SIZE = 700
 """Most ids of the tokenizer; training stops earlier, where every word of the corpus is one id."""
 
 _QUESTIONS = 12
@@ -31,14 +31,15 @@ def corpus(scenes: int = 300, seed: int = 0) -> Iterator[str]:
         scenes: Number of scenes spoken of.
         seed: Draws the scenes and what is said.
     """
-    rng = random.Random(seed)
+    rng, engine = random.Random(seed), QuestionEngine(per_scene=_QUESTIONS)
     for _ in range(scenes):
         scene = _WORLD.sample_scene(rng)
-        for record in questions(scene, rng, _QUESTIONS, synonyms=True):
+        for record in engine.ask([scene], rng)[0]:
             question: str = record["question"]
             yield question
-            # As CLEVR v1.0 writes it.
-            yield f"{question[0].upper()}{question[1:]}?"
+            if not question.endswith("?"):
+                # As CLEVR v1.0 writes it.
+                yield f"{question[0].upper()}{question[1:]}?"
             yield record["answer"]
         edit = instruction(scene, _WORLD, rng, synonyms=True)
         if edit is not None:

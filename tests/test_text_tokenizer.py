@@ -32,7 +32,7 @@ def test_special_tokens_in_text_stay_text():
 
 def test_every_word_of_the_embedded_world_is_one_token():
     """A word is what Llama's split calls one: with its leading space, if it has one."""
-    texts = list(corpus(scenes=25, seed=1))
+    texts = list(corpus(scenes=60, seed=1))
     pieces = {word for text in texts for word in re.findall(r" ?[A-Za-z0-9]+", text.replace("?", ""))}
     assert {" cube", " thing", "what", "Remove", "True", "10", " refrigerator"} <= pieces
     assert not [piece for piece in sorted(pieces) if len(SMALL.encode(piece)) != 1]

@@ -1,13 +1,17 @@
 """Edits: legal, as told, and of one object only."""
 
+import copy
 import math
 import random
+import re
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_modules.worlds.clevr import ATTRIBUTES, ClevrWorld
-from data_modules.worlds.instructions import KINDS, REMOVE_PLAIN, instruction
+from data_modules.worlds.instructions import KINDS, REMOVE_PLAIN, WORDINGS, instruction, satisfied
 from data_modules.worlds.placement import relationships
 from data_modules.worlds.programs import execute
 from kyvo.clevr import DIRECTIONS
@@ -105,6 +109,86 @@ def test_texts_read_as_published_ones():
     assert set(texts) == {"Change", "Put", "Remove", "Move"}
     varied = {r["text"].split()[0] for _, r, _ in made(WORLDS[0], KINDS, 60, synonyms=True)}
     assert len(varied) >= 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_as_many_wordings_as_published(kind):
+    assert set(WORDINGS) == set(KINDS)
+    wordings = WORDINGS[kind]
+    assert 16 <= len(set(wordings)) == len(wordings) <= 28
+    parts = {"insert": ["anchor", "new", "relation"], "remove": ["what"], "move": ["across", "along", "what"]}
+    wanted = parts.get(kind, ["attribute", "value", "what"])
+    assert all(sorted(re.findall(r"{(\w+)}", text)) == wanted for text in wordings)
+    assert all(re.fullmatch(r"[A-Z][a-z]+ [a-z {}]+", text) for text in wordings)
+
+
+# Of so small a picture what can be seen costs little to find out.
+SKETCHED = ClevrWorld(image_size=(16, 16), min_visible_pixels=0)
+
+
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from([*KINDS, REMOVE_PLAIN]), synonyms=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_every_edit_satisfies_its_instruction(seed, kind, synonyms):
+    rng = random.Random(seed)
+    source = SKETCHED.sample_scene(rng)
+    edit = instruction(source, SKETCHED, rng, [kind], synonyms)
+    if edit is None:
+        return
+    record, target = edit["instruction"], edit["target"]
+    check_legal(SKETCHED, target)
+    spoken = execute(record["program"], source)[-1]
+    assert spoken == record["edit"]["anchor" if kind == "insert" else "object"]
+    assert satisfied(record, source, target)
+    assert satisfied(record, source, {"objects": target["objects"][::-1]})
+    assert not satisfied(record, source, source)
+    for k in range(len(target["objects"])):
+        assert not satisfied(record, source, {"objects": target["objects"][:k] + target["objects"][k + 1 :]})
+        recolored = copy.deepcopy(target["objects"])
+        recolored[k]["color"] = "red" if recolored[k]["color"] != "red" else "blue"
+        assert not satisfied(record, source, {"objects": recolored})
+    assert not satisfied(record, source, {"objects": [*target["objects"], target["objects"][0]]})
+    if record["edit"]["op"] in ("insert", "move"):
+        check_places(record, source, target)
+
+
+def check_places(record, source, target):
+    """Any place in the directions told will do, places beyond the anchor will not."""
+    index, anchor = record["edit"]["object"], source["objects"][record["edit"]["anchor"]]
+    for sign, wanted in ((1, True), (-1, False)):
+        objects = copy.deepcopy(target["objects"])
+        step = [sum(DIRECTIONS[d][axis] for d in record["edit"]["directions"]) for axis in (0, 1)]
+        objects[index]["3d_coords"][:2] = [anchor["3d_coords"][axis] + sign * 0.5 * step[axis] for axis in (0, 1)]
+        assert satisfied(record, source, {"objects": objects}) == wanted
+
+
+def test_objects_left_alone_may_stray_a_little_only():
+    source, record, target = next(made(WORLDS[1], ["appearance"]))
+    objects = copy.deepcopy(target["objects"])
+    objects[0]["3d_coords"][0] += 0.09
+    assert satisfied(record, source, {"objects": objects})
+    assert not satisfied(record, source, {"objects": objects}, tolerance=0.05)
+
+
+def test_varied_texts_follow_the_published_grammar():
+    """Literal relations, anchors in full and without an article: "to the behind of large green rubber sphere"."""
+    found = Counter()
+    for seed in range(60):
+        rng = random.Random(seed)
+        source = SKETCHED.sample_scene(rng)
+        for kind in ("appearance_relation", "insert", "remove"):
+            edit = instruction(source, SKETCHED, rng, [kind], synonyms=True)
+            if edit is None:
+                continue
+            text, record = edit["instruction"]["text"], edit["instruction"]["edit"]
+            literal = re.search(r"to the (left|right|front|behind) of (large|big|small|tiny) (\w+) (\w+) (\w+)", text)
+            if literal:
+                assert literal[1] == record["directions"][0]
+                assert literal[3] == source["objects"][record["anchor"]]["color"]
+                found[kind] += 1
+            found["object"] += bool(re.search(r"(cube|block|ball|sphere|cylinder) object", text))
+            assert not re.search(r"\ba [aeiou]|\bthe the\b|  ", text)
+    assert found["object"] > 25
+    assert min(found.values()) > 15
 
 
 def test_inserted_objects_are_described_in_full():

@@ -6,6 +6,7 @@ and shows every object; where the text leaves a position open, it is drawn.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from data_modules.worlds.placement import (
     footprint,
     offset_along,
 )
-from data_modules.worlds.programs import ANYTHING, FILTERED, Program, ProgramBuilder
+from data_modules.worlds.programs import ANYTHING, FILTERED, Filters, Program, ProgramBuilder
 from data_modules.worlds.references import References, Speaker
 from kyvo.clevr import DIRECTIONS, SIZES
 
@@ -35,38 +36,115 @@ _ATTEMPTS = 20
 _ONLY_ONE_THERE = 0.5
 """How often an object that alone lies in a direction is called just a thing."""
 
+_FULL_ANCHORS, _TRAILING_OBJECTS = 0.5, 0.2
+"""How often, where words vary, an anchor is spoken of as published ("to the behind of large green rubber sphere"), and
+how often a shape is followed by "object" ("the rubber cylinder object")."""
+
 _CHANGE = (
     "Change the {attribute} of {what} to {value}",
     "Change {what} to have {value} {attribute}",
+    "Change {what} so that its {attribute} is {value}",
     "Set the {attribute} of {what} to {value}",
+    "Set {what} to have {value} {attribute}",
     "Transform {what} to have {value} {attribute}",
+    "Transform the {attribute} of {what} to {value}",
+    "Transform {what} so that its {attribute} is {value}",
     "Make the {attribute} of {what} {value}",
+    "Make {what} have {value} {attribute}",
+    "Make {what} have the {attribute} {value}",
     "Give {what} {value} {attribute}",
+    "Give {what} the {attribute} {value}",
+    "Turn the {attribute} of {what} to {value}",
+    "Modify {what} to have {value} {attribute}",
+    "Modify the {attribute} of {what} to {value}",
+    "Update {what} to have {value} {attribute}",
+    "Update the {attribute} of {what} to {value}",
+    "Let {what} have {value} {attribute}",
+    "Let the {attribute} of {what} be {value}",
 )
 _INSERT = (
     "Put {new} {relation} {anchor}",
+    "Put {new} into the scene {relation} {anchor}",
+    "Put {new} in the scene so that it is {relation} {anchor}",
     "Insert {new} {relation} {anchor}",
+    "Insert {new} into the scene {relation} {anchor}",
+    "Insert {new} that is {relation} {anchor}",
     "Add {new} {relation} {anchor}",
+    "Add {new} to the scene {relation} {anchor}",
+    "Add {new} that is {relation} {anchor}",
+    "Add {new} so that it is {relation} {anchor}",
     "Place {new} {relation} {anchor}",
+    "Place {new} in the scene {relation} {anchor}",
+    "Place {new} so that it is {relation} {anchor}",
+    "Set {new} {relation} {anchor}",
+    "Create {new} {relation} {anchor}",
+    "Create {new} in the scene {relation} {anchor}",
+    "Create {new} that is {relation} {anchor}",
+    "Let there be {new} {relation} {anchor}",
 )
-_REMOVE = ("Remove {what}", "Take out {what}", "Delete {what}", "Take away {what}")
+_REMOVE = (
+    "Remove {what}",
+    "Remove {what} from the scene",
+    "Take out {what}",
+    "Take {what} out",
+    "Take {what} out of the scene",
+    "Take away {what}",
+    "Take {what} away",
+    "Take {what} from the scene",
+    "Delete {what}",
+    "Delete {what} from the scene",
+    "Erase {what}",
+    "Erase {what} from the scene",
+    "Clear {what}",
+    "Clear {what} from the scene",
+    "Clear away {what}",
+    "Clear the scene of {what}",
+    "Make {what} go away",
+    "Let {what} go away",
+)
 _MOVE = (
     "Move {what} to {across} and {along}",
+    "Move {what} towards {across} and {along}",
     "Change the position of {what} towards {across} and {along}",
+    "Change the position of {what} to {across} and {along}",
     "Shift {what} to {across} and {along}",
+    "Shift {what} towards {across} and {along}",
+    "Shift the position of {what} to {across} and {along}",
+    "Shift the position of {what} towards {across} and {along}",
+    "Push {what} to {across} and {along}",
     "Push {what} towards {across} and {along}",
+    "Slide {what} to {across} and {along}",
+    "Slide {what} towards {across} and {along}",
+    "Take {what} to {across} and {along}",
+    "Take {what} towards {across} and {along}",
+    "Place {what} more to {across} and {along}",
+    "Set {what} more to {across} and {along}",
+    "Make {what} go to {across} and {along}",
+    "Let {what} go towards {across} and {along}",
 )
+WORDINGS = {
+    "appearance": _CHANGE,
+    "appearance_relation": _CHANGE,
+    "insert": _INSERT,
+    "remove": _REMOVE,
+    "move": _MOVE,
+}
+"""The wordings of each kind; the first one is taken where they don't vary."""
 
 
 @dataclass(frozen=True)
 class _Spoken:
-    """An object spoken of: its index, the words, the program that finds it, and the relation that was used."""
+    """An object spoken of: its index, the words, the program that finds it, and the relation that was used.
+
+    `literal` words go with "to the ... of", as published: "to the front of large cyan rubber cube".
+    """
 
     index: int
     words: str
     program: Program
     directions: tuple[str, ...] = ()
     anchor: int | None = None
+    literal: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +153,13 @@ class _Edit:
 
     objects: list[dict[str, Any]]
     record: dict[str, Any]
+
+
+def _find(filters: Filters) -> Program:
+    """The program that finds what a description fits."""
+    builder = ProgramBuilder()
+    builder.the(builder.scene(), filters)
+    return builder.program
 
 
 class _Editor:
@@ -105,13 +190,28 @@ class _Editor:
         filters = self.refs.of(k, self.rng)
         if filters is None:
             return None
-        builder = ProgramBuilder()
-        builder.the(builder.scene(), filters)
-        return _Spoken(k, f"the {self.say.noun(filters)}", builder.program)
+        return _Spoken(k, f"the {self._noun(filters)}", _find(filters))
+
+    def _anchor(self) -> _Spoken | None:
+        """Some object that another one is related to: as any, or by all its attributes and without an article."""
+        if not self.say.varied or self.rng.random() > _FULL_ANCHORS:
+            return self._plain()
+        k = self.rng.randrange(len(self.objects))
+        filters = self.refs.objects[k]
+        if self.refs.fitting(filters) != [k]:
+            return None
+        return _Spoken(k, self._noun(filters), _find(filters), literal=True)
+
+    def _noun(self, filters: Filters) -> str:
+        trailing = self.say.varied and filters[-1] is not None and self.rng.random() < _TRAILING_OBJECTS
+        return self.say.noun(filters) + (" object" if trailing else "")
+
+    def _relation(self, direction: str, anchor: _Spoken) -> str:
+        return f"to the {direction} of" if anchor.literal else self.say.relation(direction)
 
     def _related(self) -> _Spoken | None:
         """Some object, by its attributes and where it lies from another one."""
-        anchor, direction = self._plain(), self.rng.choice(RELATIONS)
+        anchor, direction = self._anchor(), self.rng.choice(RELATIONS)
         group = self.relations[direction][anchor.index] if anchor else []
         if anchor is None or not group:
             return None
@@ -123,7 +223,7 @@ class _Editor:
         builder = ProgramBuilder()
         builder.program.extend(anchor.program)
         builder.the(builder.add("relate", len(builder.program) - 1, value=direction), filters)
-        words = f"the {self.say.noun(filters)} {self.say.relation(direction)} {anchor.words}"
+        words = f"the {self._noun(filters)} {self._relation(direction, anchor)} {anchor.words}"
         return _Spoken(k, words, builder.program, (direction,), anchor.index)
 
     def _edit(self, kind: str, text: str, spoken: _Spoken, op: str, index: int, after: dict[str, Any] | None) -> _Edit:
@@ -161,7 +261,7 @@ class _Editor:
         return self._edit(kind, text, spoken, "change", spoken.index, after)
 
     def insert(self) -> _Edit | None:
-        anchor, direction = self._plain(), self.rng.choice(RELATIONS)
+        anchor, direction = self._anchor(), self.rng.choice(RELATIONS)
         if anchor is None or len(self.objects) >= self.world.objects[1]:
             return None
         start, size = footprint(self.objects[anchor.index]), self.rng.choice(ATTRIBUTES["size"])
@@ -169,8 +269,8 @@ class _Editor:
         if place is None:
             return None
         after = draw_object(self.rng, size, place)
-        new = self.say.a((after["size"], after["color"], after["material"], after["shape"]))
-        text = self.say.wording(*_INSERT, new=new, relation=self.say.relation(direction), anchor=anchor.words)
+        new = f"a {self._noun((after['size'], after['color'], after['material'], after['shape']))}"
+        text = self.say.wording(*_INSERT, new=new, relation=self._relation(direction, anchor), anchor=anchor.words)
         spoken = _Spoken(len(self.objects), text, anchor.program, (direction,), anchor.index)
         return self._edit("insert", text, spoken, "insert", spoken.index, after)
 
@@ -260,6 +360,48 @@ def instruction(
             if edit and target:
                 return {"instruction": edit.record, "target": target}
     return None
+
+
+def satisfied(
+    instruction: Mapping[str, Any], source: Mapping[str, Any], target: Mapping[str, Any], tolerance: float = 0.1
+) -> bool:
+    """Whether a scene is what an instruction asks for: the edit done, all else as it was.
+
+    Objects may come in any order. Where the text leaves a position open (insert, move) any place in the directions
+    told will do; else objects must stand where they stood. Whether the scene is legal is not looked at.
+
+    Args:
+        instruction: Record of `instruction`.
+        source: The scene before.
+        target: The scene after.
+        tolerance: Greatest distance on the ground at which an object counts as standing in its place.
+    """
+    edit, left = instruction["edit"], list(target["objects"])
+    for k, record in enumerate(source["objects"]):
+        if k != edit["object"] and not _take(left, record, tolerance):
+            return False
+    after = edit["after"]
+    if after is None or len(left) != 1:
+        return not left and after is None
+    if edit["op"] == "change":
+        return _take(left, after, tolerance)
+    start = source["objects"][edit["anchor"]]["3d_coords"]
+    there = all(offset_along(d, start, left[0]["3d_coords"]) > RELATION_EPSILON for d in edit["directions"])
+    return there and _alike(left[0], after)
+
+
+def _take(objects: list[dict[str, Any]], wanted: Mapping[str, Any], tolerance: float) -> bool:
+    """Takes the object that looks and stands as wanted from the list; False if there is none."""
+    for k, candidate in enumerate(objects):
+        distance = math.dist(candidate["3d_coords"][:2], wanted["3d_coords"][:2])
+        if _alike(candidate, wanted) and distance <= tolerance:
+            del objects[k]
+            return True
+    return False
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in FILTERED)
 
 
 def _shown(objects: Sequence[Mapping[str, Any]], scene: Mapping[str, Any], world: ClevrWorld) -> Scene | None:

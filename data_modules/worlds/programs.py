@@ -85,7 +85,7 @@ def execute(program: Sequence[Mapping[str, Any]], scene: Mapping[str, Any]) -> l
     for node in program:
         values = node.get("value_inputs") or node.get("side_inputs") or [None]
         arguments = [out[k] for k in node["inputs"]]
-        out.append(_apply(_function(node), arguments, values[0], objects, relations))
+        out.append(apply(_function(node), arguments, values[0], objects, relations))
     return out
 
 
@@ -93,13 +93,14 @@ def _function(node: Mapping[str, Any]) -> str:
     return node.get("function") or node["type"]
 
 
-def _apply(
+def apply(
     function: str,
-    arguments: list[Any],
+    arguments: Sequence[Any],
     value: str | None,
     objects: Sequence[Mapping[str, Any]],
     relations: Mapping[str, Sequence[Sequence[int]]],
 ) -> Any:
+    """What one function makes of its inputs' outputs; types and errors as in `execute`."""
     verb, _, attribute = function.partition("_")
     match verb, arguments:
         case "scene", []:

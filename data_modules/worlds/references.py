@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_modules.worlds.clevr import ATTRIBUTES
 from data_modules.worlds.programs import FILTERED, Filters
 
 _MASKS = [mask for mask in itertools.product((False, True), repeat=len(FILTERED)) if any(mask)]
@@ -25,20 +25,20 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "right of": ("right of", "to the right of", "on the right side of"),
 }
 
+_OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
+
 RELATION_WORDS = {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"}
-
-
-def draw_mask(rng: random.Random, longest: int = len(FILTERED)) -> tuple[bool, ...]:
-    """A choice of attributes to name: first how many (fewer is likelier), then which."""
-    count = rng.choices(range(1, longest + 1), weights=(4, 3, 2, 1)[:longest])[0]
-    named = rng.sample(range(len(FILTERED)), count)
-    return tuple(k in named for k in range(len(FILTERED)))
 
 
 def masked(values: Sequence[str | None], mask: Sequence[bool]) -> Filters:
     """The named attributes alone."""
     size, color, material, shape = (v if named else None for v, named in zip(values, mask, strict=True))
     return size, color, material, shape
+
+
+def named(filters: Filters) -> int:
+    """How many attributes a description names."""
+    return sum(value is not None for value in filters)
 
 
 def covers(general: Filters, special: Filters) -> bool:
@@ -98,22 +98,6 @@ class References:
         length = rng.choices(list(options), weights=[2.0**-count for count in options])[0]
         return rng.choice(options[length])
 
-    def draw_fitting(self, rng: random.Random, mask: Sequence[bool], among: Sequence[int]) -> Filters | None:
-        """A description of one of a set by the masked attributes; None if the set is empty."""
-        return masked(self.objects[rng.choice(among)], mask) if among else None
-
-    def draw_unfitting(self, rng: random.Random, mask: Sequence[bool]) -> Filters | None:
-        """A description that nothing fits: one of the scene's with one word changed, or None if none was found."""
-        named = [k for k, on in enumerate(mask) if on]
-        for _ in range(10):
-            values: list[str | None] = list(masked(rng.choice(self.objects), mask))
-            k = rng.choice(named)
-            values[k] = rng.choice([v for v in ATTRIBUTES[FILTERED[k]] if v != values[k]])
-            filters = masked(values, (True,) * 4)
-            if not self.fitting(filters):
-                return filters
-        return None
-
 
 class Speaker:
     """Turns descriptions into words.
@@ -125,26 +109,44 @@ class Speaker:
 
     def __init__(self, rng: random.Random, synonyms: bool) -> None:
         self._rng = rng
-        self._synonyms = synonyms
+        self.varied = synonyms
 
     def wording(self, *templates: str, **parts: str) -> str:
         """One of the templates, filled."""
-        return (self._rng.choice(templates) if self._synonyms else templates[0]).format(**parts)
+        return (self._rng.choice(templates) if self.varied else templates[0]).format(**parts)
+
+    def fill(self, texts: Sequence[str], slots: Mapping[str, tuple[str, str | None]]) -> str:
+        """One of a question template's texts, filled.
+
+        Args:
+            texts: Wordings with slots such as <S>, and optional parts in square brackets.
+            slots: Type and value of each slot; None where an attribute is not named.
+        """
+        text = self._rng.choice(texts) if self.varied else texts[0]
+        for slot, (kind, value) in slots.items():
+            text = text.replace(slot, self._slot(kind, value)) if slot in text else text
+        while "[" in text and _OPTIONAL.search(text):
+            text = _OPTIONAL.sub(self._maybe, text)
+        text = re.sub(r"\s+(?=[?;,.])", "", " ".join(text.split()))
+        return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+
+    def _slot(self, kind: str, value: str | None) -> str:
+        if kind == "Relation":
+            return self.relation(str(value))
+        return self.word(value or "thing") if value or kind == "Shape" else ""
+
+    def _maybe(self, part: re.Match[str]) -> str:
+        return part[1] if self.varied and self._rng.random() < 0.5 else ""
 
     def word(self, word: str) -> str:
         """The word or a synonym."""
-        return self._rng.choice(_SYNONYMS.get(word, (word,))) if self._synonyms else word
+        return self._rng.choice(_SYNONYMS.get(word, (word,))) if self.varied else word
 
     def noun(self, filters: Filters, plural: bool = False) -> str:
         """`small red cube`, `metal things`."""
         *adjectives, shape = filters
         words = [self.word(a) for a in adjectives if a is not None]
         return " ".join([*words, self.word(shape or "thing") + ("s" if plural else "")])
-
-    def a(self, filters: Filters) -> str:
-        """The noun with its indefinite article."""
-        noun = self.noun(filters)
-        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
     def relation(self, name: str) -> str:
         """`left of`, `in front of`."""
