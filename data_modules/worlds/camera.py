@@ -1,4 +1,4 @@
-"""CLEVR's pinhole camera: rays through pixels, and points into pixels.
+"""A pinhole camera, CLEVR's by default: rays through pixels, and points into pixels.
 
 Shapes: P rays or points; positions in world units, z up.
 """
@@ -20,19 +20,37 @@ FOCAL_OVER_SENSOR = 35.0 / 32.0
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that looks at the origin with the z axis upwards.
+    """A camera that looks at a point with the z axis upwards.
 
     Args:
         location: Position in world units.
         height: Rows of the image.
         width: Columns of the image.
         focal: Multiplier on CLEVR's focal length; larger is closer.
+        target: The point in the middle of the image, not straight above or below the camera.
     """
 
     location: tuple[float, float, float]
     height: int
     width: int
     focal: float = 1.0
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.location[:2] == self.target[:2]:
+            raise ValueError(f"a camera at {self.location} cannot look straight up or down at {self.target}")
+
+    @classmethod
+    def with_focal_pixels(
+        cls,
+        location: tuple[float, float, float],
+        height: int,
+        width: int,
+        focal_pixels: float,
+        target: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Camera:
+        """A camera with its focal length in pixels, as real cameras are calibrated; otherwise as the class."""
+        return cls(location, height, width, focal_pixels / (FOCAL_OVER_SENSOR * max(height, width)), target)
 
     @property
     def focal_pixels(self) -> float:
@@ -42,11 +60,26 @@ class Camera:
     @cached_property
     def axes(self) -> np.ndarray:
         """Unit vectors right, up and forward as rows, float64 [3, 3]."""
-        x, y, z = self.location
+        x, y, z = (place - aim for place, aim in zip(self.location, self.target, strict=True))
         distance, across = math.sqrt(x * x + y * y + z * z), math.hypot(x, y)
         forward = np.array([-x, -y, -z]) / distance
         right = np.array([-y, x, 0.0]) / across
         return np.stack([right, np.cross(right, forward), forward])
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """The matrix K from the camera's frame to homogeneous pixels (column, row), float64 [3, 3]."""
+        focal = self.focal_pixels
+        return np.array([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1]])
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """From the world's axes to Omni3D's axes of a camera (x right, y down, z forward), float64 [3, 3]."""
+        return self.axes * [[1], [-1], [1]]
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """World points [P, 3] in the camera's frame (x right, y down, z forward), float64 [P, 3]."""
+        return (np.asarray(points, dtype=np.float64) - np.array(self.location)) @ self.rotation.T
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """World points [P, 3] -> (column, row, depth along the view axis), float64 [P, 3]."""

@@ -1,4 +1,4 @@
-"""Surfaces a ray can meet: CLEVR's three rounded solids and its curved ground.
+"""Surfaces a ray can meet: CLEVR's three rounded solids, assets beside them, and CLEVR's curved ground.
 
 Shapes: N objects, P rays or points, Q (object, ray) pairs. Vectors are float32 [3, P], distances float32 [P]
 with infinity where nothing is met; z points up.
@@ -6,9 +6,16 @@ with infinity where nothing is met; z points up.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
+from data_modules.worlds.marching import Marched
+from data_modules.worlds.rays import INFINITY, away_from_zero, box_span, dot, unit
+
 CUBE, SPHERE, CYLINDER = range(3)
+FIRST_MARCHED = 3
+"""Kinds of solids: CLEVR's by their place in `SHAPES`, then the assets of a scene."""
 
 CUBE_ROUNDING = 0.18
 CYLINDER_ROUNDING = 0.09
@@ -23,35 +30,6 @@ SHADOW_CYLINDER = (0.985, 0.985)
 
 MARCH_STEPS = 8
 MARCH_TOLERANCE = 3e-3
-INFINITY = np.float32(np.inf)
-
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Inner products of [3, P] with [3, P] or [3, 1] vectors, [P]."""
-    return np.einsum("ip,ip->p", a, b)
-
-
-def unit(a: np.ndarray) -> np.ndarray:
-    """Vectors [3, P] scaled to length one."""
-    return a / np.sqrt(np.maximum(dot(a, a), 1e-20))
-
-
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products of [3, P] vectors."""
-    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
-
-
-def _away_from_zero(a: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(a) < 1e-7, np.float32(1e-7), a)
-
-
-def _box_span(origin: np.ndarray, direction: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distances where rays enter and leave the axis-aligned cube of the given half extent."""
-    inverse = 1 / _away_from_zero(direction)
-    middle, reach = -origin * inverse, half * np.abs(inverse)
-    enter, leave = middle - reach, middle + reach
-    first = np.maximum(np.maximum(enter[0], enter[1]), enter[2])
-    return np.maximum(first, 1e-4), np.minimum(np.minimum(leave[0], leave[1]), leave[2])
 
 
 def _cylinder_span(
@@ -65,7 +43,7 @@ def _cylinder_span(
     discriminant = b * b - a * (ox * ox + oy * oy - radius * radius)
     root = np.sqrt(np.maximum(discriminant, 0)) / a
     middle = -b / a
-    inverse = 1 / _away_from_zero(dz)
+    inverse = 1 / away_from_zero(dz)
     middle_z, reach_z = -oz * inverse, half * np.abs(inverse)
     enter = np.maximum(np.maximum(middle - root, middle_z - reach_z), 1e-4)
     leave = np.minimum(middle + root, middle_z + reach_z)
@@ -93,7 +71,7 @@ def _hit_sphere(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def _hit_rounded(kind: int, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """Sphere tracing from where the ray enters the sharp solid: exact on flat sides, a few steps at the edges."""
     if kind == CUBE:
-        distance, (t, leave) = _cube_distance, _box_span(origin, direction, 1.0)
+        distance, (t, leave) = _cube_distance, box_span(origin, direction, 1.0)
     else:
         distance, (t, leave) = _cylinder_distance, _cylinder_span(origin, direction, 1.0, 1.0)
     pairs = np.flatnonzero(t < leave)
@@ -110,21 +88,34 @@ class Solids:
     """The objects of one scene as arrays over N.
 
     Args:
-        kinds: Index into `SHAPES` of every object, [N].
-        centers: Positions [N, 3].
-        radii: Half extents [N].
+        kinds: Index into `SHAPES` of every object, or `FIRST_MARCHED` plus an index into `marched`, [N].
+        centers: Positions [N, 3] of the middle of every object.
+        radii: World units of one unit in the object's frame, [N]: half extents of CLEVR's solids, scales of assets.
         yaws: Rotations about z in radians [N].
+        marched: Assets of the scene.
     """
 
-    def __init__(self, kinds: np.ndarray, centers: np.ndarray, radii: np.ndarray, yaws: np.ndarray) -> None:
+    def __init__(
+        self,
+        kinds: np.ndarray,
+        centers: np.ndarray,
+        radii: np.ndarray,
+        yaws: np.ndarray,
+        marched: Sequence[Marched] = (),
+    ) -> None:
         self.kinds = kinds
+        self.marched = marched
         self.centers = np.asarray(centers, dtype=np.float32).reshape(-1, 3)
         self.radii = np.asarray(radii, dtype=np.float32)
         self.cos, self.sin = np.cos(yaws).astype(np.float32), np.sin(yaws).astype(np.float32)
-        self.bounding = np.asarray(BOUNDING_RADIUS, dtype=np.float32)[kinds]
+        self.bounding = np.array([*BOUNDING_RADIUS, *(m.bounding for m in marched)], dtype=np.float32)[kinds]
         self.bounding_radii = self.radii * self.bounding
         self.squared = (self.centers * self.centers).sum(1, keepdims=True)
         self.present = [kind for kind in (CUBE, SPHERE, CYLINDER) if (kinds == kind).any()]
+        self.is_marched = kinds >= FIRST_MARCHED
+        self.behind = np.where(self.is_marched, self.bounding_radii, np.float32(0))[:, None]
+        """How far behind a ray's start the middle of an object may lie that it meets, [N, 1]: assets may have hollows,
+        and be large enough to stand inside their spheres."""
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -156,10 +147,20 @@ class Solids:
             k = np.flatnonzero(kinds == kind)
             a, b = o.take(k, 1), d.take(k, 1)
             t[k] = _hit_sphere(a, b) if kind == SPHERE else _hit_rounded(kind, a, b)
+        for asset, k in self._marched_among(j):
+            t[k] = asset.hit(o.take(k, 1), d.take(k, 1))
         return t * self.radii[j]
 
+    def _marched_among(self, j: np.ndarray) -> Iterator[tuple[Marched, np.ndarray]]:
+        """The assets among objects j [Q], each with where in j it is."""
+        kinds = self.kinds[j]
+        for index, asset in enumerate(self.marched):
+            k = np.flatnonzero(kinds == FIRST_MARCHED + index)
+            if k.size:
+                yield asset, k
+
     def blocks(self, origin: np.ndarray, direction: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Whether rays in the objects' frames, already known to meet the bounding spheres, are blocked: bool [Q]."""
+        """Whether CLEVR's solids block rays in their frames, already known to meet the bounding spheres: bool [Q]."""
         kinds = self.kinds[j]
         blocked = kinds == SPHERE
         for kind in self.present:
@@ -167,12 +168,12 @@ class Solids:
                 continue
             k = np.flatnonzero(kinds == kind)
             a, b = origin.take(k, 1), direction.take(k, 1)
-            enter, leave = _box_span(a, b, SHADOW_CUBE) if kind == CUBE else _cylinder_span(a, b, *SHADOW_CYLINDER)
+            enter, leave = box_span(a, b, SHADOW_CUBE) if kind == CUBE else _cylinder_span(a, b, *SHADOW_CYLINDER)
             blocked[k] = enter < leave
         return blocked
 
     def normals(self, p: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Unit normals [3, Q] at surface points of objects j: away from the nearest point of the unrounded core."""
+        """Unit normals [3, Q] at surface points of objects j; CLEVR's point away from the unrounded core."""
         q, kinds = self.local(p, j), self.kinds[j]
         core = np.zeros_like(q)
         if CUBE in self.present:
@@ -183,7 +184,49 @@ class Solids:
             shrink = np.minimum(half / np.maximum(np.sqrt(q[0] * q[0] + q[1] * q[1]), 1e-6), 1)
             inner = np.stack([q[0] * shrink, q[1] * shrink, np.minimum(np.maximum(q[2], -half), half)])
             core = np.where(kinds == CYLINDER, inner, core)
-        return self.turn_back(unit(q - core), j)
+        n = unit(q - core)
+        for asset, k in self._marched_among(j):
+            n[:, k] = asset.normals(q.take(k, 1))
+        return self.turn_back(n, j)
+
+    def paint(self, albedo: np.ndarray, p: np.ndarray, j: np.ndarray) -> None:
+        """Writes the reflectance at surface points p of those objects j that are assets into albedo [3, Q]."""
+        for asset, k in self._marched_among(j):
+            albedo[:, k] = asset.color(self.local(p.take(k, 1), j[k]))
+
+    def unshaded(
+        self, p: np.ndarray, direction: np.ndarray, slope: np.ndarray, reach: np.ndarray, j: np.ndarray
+    ) -> np.ndarray:
+        """Share of round lamps that points see past assets, [Q].
+
+        Args:
+            p: Points.
+            direction: Unit vectors to the middles of the lamps, [3, Q].
+            slope: Radii of the lamps over their distances, [Q].
+            reach: Distances of the lamps, [Q].
+            j: Objects, all of them assets, [Q].
+        """
+        origin, direction, reach = self.local(p, j), self.turn(direction, j), reach / self.radii[j]
+        seen = np.ones(j.size, dtype=np.float32)
+        for asset, k in self._marched_among(j):
+            seen[k] = asset.unshaded(origin.take(k, 1), direction.take(k, 1), slope[k], reach[k])
+        return seen
+
+    def crowding(self, p: np.ndarray, n: np.ndarray, to_centers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each asset with the share of bounced light [P] that it keeps from points p with normals n.
+
+        Args:
+            p: Points [3, P].
+            n: Normals [3, P].
+            to_centers: Squared distances to the centres, [N, P].
+        """
+        for j in np.flatnonzero(self.is_marched):
+            asset = self.marched[self.kinds[j] - FIRST_MARCHED]
+            near = np.flatnonzero(to_centers[j] < (asset.crowded * self.radii[j]) ** 2)
+            share = np.zeros(p.shape[1], dtype=np.float32)
+            this = np.full(near.size, j)
+            share[near] = asset.crowding(self.local(p.take(near, 1), this), self.turn(n.take(near, 1), this))
+            yield int(j), share
 
 
 # Profile of the ground, measured on CLEVR's base scene: height over the distance along SWEEP.

@@ -56,6 +56,8 @@ class Lights:
         self.edges = single(np.stack([side[:, None] * edge, side[:, None] * np.cross(edge, axis)]))
         """The two sides of each square, [2, L, 3]."""
         self.half_diagonal = single(side * 0.7071)[:, None]
+        self.radius = single(side / np.sqrt(np.pi))
+        """Radii of the discs as large as the squares, [L]."""
         self.reach = np.array([1.0, 1.0, 1.0, np.inf], dtype=np.float32)[:, None]
         """How far along its vector an emitter lies: nothing behind a lamp shades, everything before the sun does."""
         self._anchor_squared = (self.anchor * self.anchor).sum(1, keepdims=True)

@@ -44,3 +44,8 @@ def srgb(linear: np.ndarray) -> np.ndarray:
     """Linear light -> sRGB, both in 0..1 (clipped)."""
     x = np.minimum(np.maximum(linear, 0), 1)
     return np.where(x < 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)
+
+
+def linear(coded: np.ndarray) -> np.ndarray:
+    """sRGB -> linear light, both in 0..1: the inverse of `srgb`."""
+    return np.where(coded < 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)

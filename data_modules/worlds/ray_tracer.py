@@ -1,9 +1,12 @@
-"""A small deterministic ray tracer that draws CLEVR scenes the way CLEVR's own renderer does.
+"""A small deterministic ray tracer that draws CLEVR scenes the way CLEVR's own renderer does, and assets like them.
 
 Direct light from four square emitters with soft shadows, one ambient term for light bounced off the ground, mirror and
 rough reflections for metal, extra samples where the picture has edges. It stays on NumPy: a 64x64 image is some
 thousand operations on short arrays, where the cost of a call is most of the time, and workers that make data need not
 load a deep learning library.
+
+Assets (see `marching`) are rubber in their own colours. They may have hollows: they shade themselves, and rays that
+leave them may meet them again.
 
 Shapes: N objects, L = 4 lights, P rays, M rays that ended on objects, Q pairs, K shadow samples; vectors are
 float32 [3, P].
@@ -14,13 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from data_modules.worlds.geometry import Ground, Solids, cross, dot, unit
+from data_modules.worlds.assets.asset import Placed
+from data_modules.worlds.geometry import FIRST_MARCHED, Ground, Solids
 from data_modules.worlds.lights import Lights
+from data_modules.worlds.marching import Marched, marched
 from data_modules.worlds.materials import GROUND_ALBEDO, highlights
+from data_modules.worlds.rays import cross, dot, unit
 from kyvo.clevr import COLORS, SHAPES
 
 NOTHING, GROUND = -2, -1
@@ -29,6 +36,9 @@ NOTHING, GROUND = -2, -1
 _CHUNK = 8192
 """Rays shaded together: their arrays still fit the cache of one core."""
 
+_ASSET_CHUNK = 16384
+"""The same where there are assets: most calls of their distance functions come late in a march, for few rays."""
+
 _BOUNCES = 2
 _ROUGH_RAYS = 4
 _ROUGH_TILTS = (0.07, 0.18)
@@ -36,6 +46,9 @@ _ROUGH_TILTS = (0.07, 0.18)
 
 _LIFT = 3e-3
 """How far new rays start above the surface they leave."""
+
+_ASSET_LIFT = 5e-3
+"""The same for shadow rays past assets, in their bounding radii."""
 
 _FROM_ABOVE, _FROM_BELOW, _BLEEDING = 0.22, 0.6, 0.25
 """Shares of bounced light: on faces that look up (from the walls), that look down (from the ground), from objects."""
@@ -78,6 +91,38 @@ def _select(a: np.ndarray, index: np.ndarray) -> np.ndarray:
     return a if a.shape[1] == 1 else a.take(index, 1)
 
 
+Color = tuple[float, float, float]
+"""Linear reflectance or light, red, green and blue."""
+
+
+def _solids(objects: Sequence[Mapping[str, Any] | Placed]) -> Solids:
+    """CLEVR's records and placed assets as arrays."""
+    assets = {o.asset: marched(o.asset) for o in objects if isinstance(o, Placed)}
+    kind_of = {asset: FIRST_MARCHED + index for index, asset in enumerate(assets)}
+    kinds, centers, radii, yaws = [], [], [], []
+    for o in objects:
+        if isinstance(o, Placed):
+            kinds.append(kind_of[o.asset])
+            centers.append(_middle(o, assets[o.asset]))
+            radii.append(o.scale)
+            yaws.append(o.yaw)
+        else:
+            kinds.append(SHAPES.index(o["shape"]))
+            centers.append(o["3d_coords"])
+            radii.append(o["3d_coords"][2])
+            yaws.append(math.fmod(o["rotation"], 2 * math.pi))
+    places = np.array(centers, dtype=np.float64).reshape(-1, 3)
+    kinds_array = np.array(kinds, dtype=np.int64)
+    return Solids(kinds_array, places, np.array(radii), np.array(yaws), list(assets.values()))
+
+
+def _middle(placed: Placed, asset: Marched) -> list[float]:
+    """World position of the middle of an asset's box."""
+    x, y, z = (placed.scale * asset.middle[:, 0]).tolist()
+    c, s = math.cos(placed.yaw), math.sin(placed.yaw)
+    return [placed.position[0] + c * x - s * y, placed.position[1] + s * x + c * y, placed.position[2] + z]
+
+
 @dataclass
 class Surface:
     """What rays met, with the products that shading and shadows share."""
@@ -99,24 +144,46 @@ class RayTracer:
     """One scene, ready to be looked at.
 
     Args:
-        objects: CLEVR's records: shape, color, material, 3d_coords, rotation (applied as radians, as CLEVR does).
+        objects: CLEVR's records (shape, color, material, 3d_coords, rotation applied as radians, as CLEVR does) and
+            placed assets; an object's id in maps is its index here.
         lamps: Positions of the lamps by CLEVR's names.
         sampling: How many rays are spent.
+        ground: Linear reflectance of the ground, above 0.
+        sky: Linear light from where a ray meets nothing.
     """
 
     def __init__(
-        self, objects: Sequence[Mapping[str, Any]], lamps: Mapping[str, Sequence[float]], sampling: Sampling
+        self,
+        objects: Sequence[Mapping[str, Any] | Placed],
+        lamps: Mapping[str, Sequence[float]],
+        sampling: Sampling,
+        ground: Color = (GROUND_ALBEDO, GROUND_ALBEDO, GROUND_ALBEDO),
+        sky: Color = (0.0, 0.0, 0.0),
     ) -> None:
-        centers = np.array([o["3d_coords"] for o in objects], dtype=np.float64).reshape(-1, 3)
-        yaws = np.array([math.fmod(o["rotation"], 2 * math.pi) for o in objects])
-        kinds = np.array([SHAPES.index(o["shape"]) for o in objects], dtype=np.int64)
-        self.solids = Solids(kinds, centers, centers[:, 2], yaws)
-        self.metal = np.array([o["material"] == "metal" for o in objects], dtype=bool)
-        albedo = np.array([COLORS[o["color"]] for o in objects], dtype=np.float32).reshape(-1, 3) / 255
-        self.albedo = np.ascontiguousarray(albedo.T)
+        if not all(0 < share <= 1 for share in ground):
+            raise ValueError(f"ground must be a reflectance above 0 and at most 1 for each colour, got {ground}")
+        self.objects = objects
+        self.solids = _solids(objects)
+        self.metal = np.array([not isinstance(o, Placed) and o["material"] == "metal" for o in objects], dtype=bool)
+        self.gloss = np.array([o.asset.gloss if isinstance(o, Placed) else 1.0 for o in objects], dtype=np.float32)
         self.lights = Lights(lamps)
         self.sampling = sampling
+        self.ground = np.array(ground, dtype=np.float32)[:, None]
+        self.sky = np.array(sky, dtype=np.float32)[:, None]
+        self._chunk = _ASSET_CHUNK if self.solids.marched else _CHUNK
         self._edges_local = self._light_edges_in_object_frames()
+
+    @cached_property
+    def albedo(self) -> np.ndarray:
+        """Reflectance of every object, that of assets on average, [3, N]."""
+        assets = iter(self.solids.kinds[self.solids.is_marched] - FIRST_MARCHED)
+        colors = [
+            self.solids.marched[next(assets)].mean_color
+            if isinstance(o, Placed)
+            else np.array(COLORS[o["color"]], dtype=np.float32) / 255
+            for o in self.objects
+        ]
+        return np.ascontiguousarray(np.array(colors, dtype=np.float32).reshape(-1, 3).T)
 
     def _light_edges_in_object_frames(self) -> np.ndarray:
         """Sides of the emitters as each object sees them, [2, 3, N * L]."""
@@ -133,7 +200,7 @@ class RayTracer:
         Args:
             origin: [3, P], or [3, 1] for a common origin.
             direction: Unit vectors [3, P].
-            leaving: Objects the rays start on and cannot meet again (all solids are convex), [P].
+            leaving: Objects the rays start on and cannot meet again, as CLEVR's solids are convex, [P].
 
         Returns:
             Distances [P] and ids [P].
@@ -142,7 +209,7 @@ class RayTracer:
         ids = np.where(np.isinf(t), NOTHING, GROUND)
         along = self.solids.centers @ direction - dot(direction, origin)
         off_axis = self.solids.squared_distances(origin) - along * along
-        near = (along > 0) & (off_axis < (self.solids.bounding_radii**2)[:, None])
+        near = (along > -self.solids.behind) & (off_axis < (self.solids.bounding_radii**2)[:, None])
         if leaving is not None:
             near[leaving, np.arange(leaving.size)] = False
         pairs = np.flatnonzero(near)
@@ -168,8 +235,16 @@ class RayTracer:
         inverse = 1 / np.sqrt(self.lights.squared_distances(p_to_light, p_dot_p))
         cos_light = self.lights.along(n, dot(n, p)) * inverse
         centers_p = self.solids.centers @ p
-        to_centers = self.solids.squared - 2 * centers_p + p_dot_p
+        # A surface point may lie in the middle of an asset; the middle of CLEVR's solids is far from any.
+        to_centers = np.maximum(self.solids.squared - 2 * centers_p + p_dot_p, 1e-6)
         return Surface(p, n, ids, on_objects, owner, to_centers, inverse, cos_light, p_dot_p, p_to_light, centers_p)
+
+    def _on_convex(self, s: Surface) -> tuple[np.ndarray, np.ndarray]:
+        """Objects that cannot shade themselves, and the points on them, [M] each."""
+        if not self.solids.marched:
+            return s.owner, s.on_objects
+        convex = ~self.solids.is_marched[s.owner]
+        return s.owner[convex], s.on_objects[convex]
 
     def _shadow_pairs(self, s: Surface) -> np.ndarray:
         """Flat indices into [N, L, P] where an object may stand between a point and part of a light."""
@@ -181,10 +256,11 @@ class RayTracer:
         toward *= share
         toward += radius * radius
         between = toward > s.to_centers[:, None, :]
-        between &= share > -0.01
+        between &= share > (-0.01 - solids.behind[:, :, None] * s.inverse if solids.marched else -0.01)
         between &= share < lights.reach
         between &= s.cos_light > -0.02
-        between[s.owner, :, s.on_objects] = False
+        owner, on_convex = self._on_convex(s)
+        between[owner, :, on_convex] = False
         return np.flatnonzero(between)
 
     def visibility(self, s: Surface, samples: int) -> np.ndarray:
@@ -192,6 +268,10 @@ class RayTracer:
         lights, solids, count = self.lights, self.solids, s.p.shape[1]
         visible = np.ones((len(lights.anchor), count), dtype=np.float32)
         pairs = self._shadow_pairs(s)
+        if solids.marched:
+            soft = solids.is_marched[pairs // visible.size]
+            self._shade_by_assets(visible, s, pairs[soft])
+            pairs = pairs[~soft]
         if not pairs.size:
             return visible
         spot = pairs % visible.size
@@ -207,8 +287,19 @@ class RayTracer:
         shaded = np.zeros(visible.size, dtype=bool)
         shaded[spot[pair[blocked]]] = True
         shaded = np.flatnonzero(shaded)
-        visible.reshape(-1)[shaded] = 1 - dark.reshape(-1, cells)[shaded].mean(1, dtype=np.float32)
+        visible.reshape(-1)[shaded] *= 1 - dark.reshape(-1, cells)[shaded].mean(1, dtype=np.float32)
         return visible
+
+    def _shade_by_assets(self, visible: np.ndarray, s: Surface, pairs: np.ndarray) -> None:
+        """Takes from `visible` [L, P] what assets hide; pairs as those of `_shadow_pairs`."""
+        lights, solids = self.lights, self.solids
+        j, spot = np.divmod(pairs, visible.size)
+        light, i = np.divmod(spot, visible.shape[1])
+        start = s.p.take(i, 1) + _ASSET_LIFT * solids.bounding_radii[j] * s.n.take(i, 1)
+        center = lights.anchor.T.take(light, 1) - lights.follow[light, 0] * start
+        length = np.sqrt(dot(center, center))
+        slope, reach = lights.radius[light] / length, lights.reach[light, 0] * length
+        np.multiply.at(visible.reshape(-1), spot, solids.unshaded(start, center / length, slope, reach, j))
 
     def _shadow_rays(
         self, i: np.ndarray, edge: np.ndarray, origin: np.ndarray, toward: np.ndarray, samples: int
@@ -243,7 +334,10 @@ class RayTracer:
         lights, solids = self.lights, self.solids
         cos = np.maximum((solids.centers @ s.n - dot(s.n, s.p)) / np.sqrt(s.to_centers), 0)
         filled = cos * (solids.radii**2)[:, None] / s.to_centers
-        filled[s.owner, s.on_objects] = 0
+        owner, on_convex = self._on_convex(s)
+        filled[owner, on_convex] = 0
+        for j, share in solids.crowding(s.p, s.n, s.to_centers):
+            filled[j] = share
         opening = np.minimum(np.maximum(1 - filled.sum(0), 0.2), 1)
         below = s.p.copy()
         below[2] = 0
@@ -252,7 +346,7 @@ class RayTracer:
         fallen = lights.irradiance(below, inverse) * lights.anchor[:, 2:] * inverse
         facing_down = 0.5 * (1 - s.n[2])
         share = (_FROM_BELOW * facing_down + _FROM_ABOVE * 0.5 * (1 - facing_down)) * opening
-        return (lights.color @ fallen) * (share + _BLEEDING * (self.albedo @ filled))
+        return (lights.color @ fallen) * (self.ground / GROUND_ALBEDO) * (share + _BLEEDING * (self.albedo @ filled))
 
     def _highlights(self, s: Surface, direction: np.ndarray, light: np.ndarray) -> np.ndarray:
         """Lamps seen in objects, [3, M]; light [L, P] is what falls on the surface."""
@@ -269,6 +363,8 @@ class RayTracer:
             (cos_light - cos_ray) / length,
             (1 - eye) / length,
         )
+        if self.solids.marched:
+            kernel *= self.gloss[s.owner]
         return self.lights.color @ (light.take(m, 1) * kernel)
 
     def shade(
@@ -281,13 +377,13 @@ class RayTracer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Linear colour [3, P] and ids [P] of what rays see; arguments as for `trace`."""
         total = direction.shape[1]
-        if total > _CHUNK:
+        if total > self._chunk:
             return self._shade_in_chunks(origin, direction, samples, bounces, leaving)
         t, ids = self.trace(origin, direction, leaving)
         met = np.flatnonzero(ids != NOTHING)
         if met.size == total:
             return self._colors(origin + t * direction, direction, ids, samples, bounces), ids
-        color = np.zeros((3, total), dtype=np.float32)
+        color = np.repeat(self.sky, total, axis=1)
         if met.size:
             d = direction.take(met, 1)
             color[:, met] = self._colors(_select(origin, met) + t[met] * d, d, ids[met], samples, bounces)
@@ -297,7 +393,7 @@ class RayTracer:
         self, origin: np.ndarray, direction: np.ndarray, samples: int, bounces: int, leaving: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         parts = []
-        for k in np.array_split(np.arange(direction.shape[1]), -(-direction.shape[1] // _CHUNK)):
+        for k in np.array_split(np.arange(direction.shape[1]), -(-direction.shape[1] // self._chunk)):
             left = None if leaving is None else leaving[k]
             parts.append(self.shade(_select(origin, k), direction.take(k, 1), samples, bounces, left))
         return np.concatenate([color for color, _ in parts], 1), np.concatenate([ids for _, ids in parts])
@@ -309,12 +405,13 @@ class RayTracer:
         ambient = self._ambient(s)
         color = (self.lights.color @ light + ambient) / np.pi
         albedo = self.albedo.take(s.owner, 1)
+        self.solids.paint(albedo, p.take(s.on_objects, 1), s.owner)
         metal = self.metal[s.owner]
-        color *= GROUND_ALBEDO
+        color *= self.ground
         if not s.on_objects.size:
             return color
         shine = self._highlights(s, direction, light)
-        matte = color.take(s.on_objects, 1) * (albedo / GROUND_ALBEDO) + shine
+        matte = color.take(s.on_objects, 1) * (albedo / self.ground) + shine
         k = np.flatnonzero(metal)
         if k.size:
             mirrors = s.on_objects[k]

@@ -1,0 +1,1 @@
+"""Solids with colours that worlds are furnished with."""
