@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from kyvo import clevr
@@ -198,13 +199,22 @@ def _attribute(raw: Mapping[str, Any]) -> Attribute:
     return Attribute(**fields | {"keys": tuple((key, count) for key, count in raw.get("keys", ()))})
 
 
-def get_schema(schema: SceneSchema | str) -> SceneSchema:
-    """A schema by name, or the given schema itself; ValueError lists the known names."""
+def is_schema_file(schema: SceneSchema | str | Path) -> bool:
+    """Whether a schema is given as the path of a YAML file."""
+    return not isinstance(schema, SceneSchema) and Path(schema).suffix in (".yaml", ".yml")
+
+
+def get_schema(schema: SceneSchema | str | Path) -> SceneSchema:
+    """A schema by name or from a YAML file, or the given schema itself; ValueError lists the known names."""
     if isinstance(schema, SceneSchema):
         return schema
-    if schema not in SCHEMAS:
-        raise ValueError(f"no schema is called {schema!r}; there are {', '.join(SCHEMAS)}")
-    return SCHEMAS[schema]
+    if is_schema_file(schema):
+        from kyvo.schema_file import read_schema_file
+
+        return read_schema_file(schema).schema
+    if str(schema) not in SCHEMAS:
+        raise ValueError(f"no schema is called {str(schema)!r}; there are {', '.join(SCHEMAS)}, or give a .yaml file")
+    return SCHEMAS[str(schema)]
 
 
 _ASSETS = ("person", "bench", "lamppost", "bird", "sofa", "table")

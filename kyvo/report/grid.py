@@ -87,13 +87,17 @@ def draw_grid(
 
 
 def draw_panel(
-    content: Content, size: int, schema: SceneSchema | str = "clevr", extent: float | None = None
+    content: Content,
+    size: int,
+    schema: SceneSchema | str = "clevr",
+    extent: float | None = None,
+    names: bool = False,
 ) -> Image.Image:
-    """Draw a picture, a scene or a text as an RGB image [size, size] with a thin frame."""
+    """Draw a picture, a scene or a text as an RGB image [size, size] with a thin frame; see ``draw_scene``."""
     if isinstance(content, str):
         image = _write(content, size)
     elif isinstance(content, Scene):
-        image = draw_scene(content, schema, size, extent)
+        image = draw_scene(content, schema, size, extent, names)
     else:
         image = _fit(content, size)
     ImageDraw.Draw(image).rectangle((0, 0, size - 1, size - 1), outline=LINE)

@@ -4,13 +4,13 @@ The viewer stands at the lower edge, so that what is left in a picture is left i
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
 from kyvo.clevr import COLORS, DIRECTIONS, SIZES
-from kyvo.scene import Scene, SceneObject, SceneSchema, get_schema
+from kyvo.scene import SCHEMAS, Scene, SceneObject, SceneSchema, get_schema
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -41,6 +41,7 @@ class View:
         down: what points down, towards the viewer.
         center: the point of the floor in the middle of the drawing, in the quantities.
         extent: how far the floor reaches from its middle along each quantity.
+        things: how large things are, relative to CLEVR's.
     """
 
     axes: tuple[str, str]
@@ -48,6 +49,7 @@ class View:
     down: Point
     center: Point
     extent: float
+    things: float = 1.0
 
     def place(self, point: Point) -> Point:
         """Return where a point of the floor lies, in scene units right of and below the middle."""
@@ -62,25 +64,30 @@ class View:
 
 # CLEVR's camera looks along the floor's diagonal; these are its "right" and "front".
 _CLEVR = View(("x", "y"), DIRECTIONS["right"][:2], DIRECTIONS["front"][:2], (0.0, 0.0), 3.0)
-_VIEWS = {
-    "x": _CLEVR,
-    "camera_x": View(("camera_x", "depth"), (1.0, 0.0), (0.0, -1.0), (0.0, 2.0), 2.0),
-}
+# As on a map: nothing is known of the camera of a user's own data.
+_MAP = View(("x", "y"), (1.0, 0.0), (0.0, -1.0), (0.0, 0.0), 3.0)
+_CAMERA = View(("camera_x", "depth"), (1.0, 0.0), (0.0, -1.0), (0.0, 2.0), 2.0)
 
 
 def draw_scene(
-    scene: Scene, schema: SceneSchema | str = "clevr", size: int = 256, extent: float | None = None
+    scene: Scene,
+    schema: SceneSchema | str = "clevr",
+    size: int = 256,
+    extent: float | None = None,
+    names: bool = False,
 ) -> Image.Image:
     """Draw a scene from above.
 
     Objects with a size, colour, material and shape look like what they are; others are boxes or discs with their
-    names. What lies outside the floor is drawn at its edge.
+    names. What lies outside the floor is drawn at its edge. Of our own worlds, what is right in the picture is right
+    here; of other schemas, x points right and y up.
 
     Args:
         scene: what to draw.
         schema: the scene's schema or its name.
         size: width and height in pixels.
-        extent: half the floor's width in scene units; by default the schema's: 3 for CLEVR, 2 m for camera frames.
+        extent: half the floor's width in scene units; by default 3, and 2 m for camera frames.
+        names: whether to name also the objects that look like what they are.
 
     Returns:
         An RGB image [size, size].
@@ -92,10 +99,35 @@ def draw_scene(
     view = _view(schema, extent)
     canvas = Canvas(size, view)
     canvas.floor()
-    draw = _draw_clevr if all(name in schema for name in ("size", "color", "material", "shape")) else _draw_named
+    solid = all(name in schema for name in ("size", "color", "material", "shape"))
+    draw = _draw_clevr if solid else _draw_named
     for obj in sorted(scene, key=lambda obj: canvas.point(_position(obj, schema, view))[1]):
-        draw(canvas, obj, schema, canvas.point(_position(obj, schema, view)))
+        at = canvas.point(_position(obj, schema, view))
+        draw(canvas, obj, schema, at)
+        if solid and names:
+            canvas.label((at[0], at[1] + _radius(canvas, obj)), f"{obj['color']} {obj['shape']}")
     return canvas.finish()
+
+
+def has_floor(schema: SceneSchema) -> bool:
+    """Whether scenes of a schema can be drawn: x and y, or camera_x and depth are among its quantities."""
+    return _find_view(schema) is not None
+
+
+def floor_extent(scenes: Iterable[Scene], schema: SceneSchema) -> float:
+    """Half the width of a floor that holds all objects: 3 for our own worlds, else a round number.
+
+    Raises:
+        ValueError: for a schema without a place on a floor.
+    """
+    view = _view(schema, None)
+    if view is _CLEVR:
+        return view.extent
+    places = [_position(obj, schema, view) for scene in scenes for obj in scene]
+    depth = 2 if view is _CAMERA else 1
+    reach = max((max(abs(x), abs(y) / depth) for x, y in places if math.isfinite(x) and math.isfinite(y)), default=0.0)
+    power = 10.0 ** math.floor(math.log10(reach)) if reach > 0 else 1.0
+    return next(step * power for step in (1, 2, 3, 5, 10) if step * power >= reach)
 
 
 def describe_scene(scene: Scene) -> str:
@@ -113,14 +145,20 @@ def _describe(obj: SceneObject) -> str:
     return " ".join([*words, *(f"({', '.join(f'{number:.2f}' for number in value)})" for value in numbers)])
 
 
+def _find_view(schema: SceneSchema) -> View | None:
+    world = _CLEVR if SCHEMAS.get(schema.name) == schema else _MAP
+    return next((view for view in (world, _CAMERA) if all(map(schema.position, view.axes))), None)
+
+
 def _view(schema: SceneSchema, extent: float | None) -> View:
-    view = next((view for quantity, view in _VIEWS.items() if schema.position(quantity)), None)
+    view = _find_view(schema)
     if view is None:
-        raise ValueError(f"schema {schema.name!r} places its objects by none of {sorted(_VIEWS)}; it can't be drawn")
+        axes = " or ".join(" and ".join(view.axes) for view in (_MAP, _CAMERA))
+        raise ValueError(f"schema {schema.name!r} does not place its objects by {axes}; it can't be drawn")
     if extent is None:
         return view
-    center = (0.0, extent) if view.axes[1] == "depth" else view.center
-    return View(view.axes, view.right, view.down, center, extent)
+    center = (0.0, extent) if view is _CAMERA else view.center
+    return replace(view, center=center, extent=extent, things=1.0 if view is _CLEVR else extent / view.extent)
 
 
 def _number(obj: SceneObject, schema: SceneSchema, quantity: str) -> float | None:
@@ -140,7 +178,7 @@ class Canvas:
         self.size, self.view = size, view
         self.side = size * SHARPNESS
         # Objects stand on the floor's edge, and half of them beyond it.
-        self.scale = self.side / (2 * (view.reach + 0.55))
+        self.scale = self.side / (2 * (view.reach + 0.55 * view.things))
         self.image = Image.new("RGB", (self.side, self.side), PAPER)
         self.draw = ImageDraw.Draw(self.image)
         self.labels: list[tuple[Point, str]] = []
@@ -148,17 +186,19 @@ class Canvas:
     def point(self, position: Point) -> Point:
         """Return the pixel of a place; what lies outside the drawing is moved to its edge."""
         right, down = self.view.place(position)
-        limit = self.view.reach + 0.4
-        x, y = (max(-limit, min(limit, value)) if math.isfinite(value) else limit for value in (right, down))
+        limit = self.view.reach + 0.4 * self.view.things
+        x, y = (_between(-limit, value, limit) if math.isfinite(value) else limit for value in (right, down))
         return self.side / 2 + x * self.scale, self.side / 2 + y * self.scale
 
     def floor(self) -> None:
-        """Draw the floor with a line each unit and a thicker one around it."""
+        """Draw the floor with a line each unit, or tenth or ten of them, and a thicker one around it."""
         (a, b), extent = self.view.center, self.view.extent
         corners = [(-extent, -extent), (extent, -extent), (extent, extent), (-extent, extent)]
         polygon = [self.point((a + x, b + y)) for x, y in corners]
         self.draw.polygon(polygon, fill=FLOOR)
-        for step in range(math.ceil(-extent), math.floor(extent) + 1):
+        unit = 10.0 ** math.floor(math.log10(extent))
+        for number in range(math.ceil(-extent / unit), math.floor(extent / unit) + 1):
+            step = number * unit
             self._line((a + step, b - extent), (a + step, b + extent))
             self._line((a - extent, b + step), (a + extent, b + step))
         self.draw.line([*polygon, polygon[0]], fill=(190, 193, 199), width=SHARPNESS + 2)
@@ -173,11 +213,17 @@ class Canvas:
     def finish(self) -> Image.Image:
         """Reduce to the final size and write the labels."""
         image = self.image.resize((self.size, self.size), Image.Resampling.LANCZOS)
-        draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(9, self.size // 22))
+        points = max(9, self.size // 22)
+        draw, font = ImageDraw.Draw(image), ImageFont.load_default(points)
         for (x, y), text in self.labels:
-            at = x / SHARPNESS, y / SHARPNESS + 1
+            half, height = font.getlength(text) / 2 + 2, points + 4
+            at = _between(half, x / SHARPNESS, self.size - half), min(y / SHARPNESS + 1, self.size - height)
             draw.text(at, text, fill=INK, font=font, anchor="ma", stroke_width=2, stroke_fill=PAPER)
         return image
+
+
+def _between(low: float, value: float, high: float) -> float:
+    return max(low, min(high, value))
 
 
 def _shade(color: Color, amount: float) -> Color:
@@ -187,8 +233,12 @@ def _shade(color: Color, amount: float) -> Color:
     return red, green, blue
 
 
+def _radius(canvas: "Canvas", obj: SceneObject) -> float:
+    return SIZES.get(str(obj["size"]), 0.5) * canvas.scale
+
+
 def _draw_clevr(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point) -> None:
-    radius = SIZES.get(str(obj["size"]), 0.5) * canvas.scale
+    radius = _radius(canvas, obj)
     color = COLORS.get(str(obj["color"]), PALETTE[-1])
     metal = obj["material"] == "metal"
     _shadow(canvas, at, radius)
@@ -273,7 +323,8 @@ def _draw_named(canvas: Canvas, obj: SceneObject, schema: SceneSchema, at: Point
     order = attribute.values.index(name) if attribute and name in attribute.values else 0
     color = PALETTE[order % len(PALETTE)]
     width, length = _number(obj, schema, "width"), _number(obj, schema, "length")
-    half = [max(0.04, (number or 0.7) / 2) * canvas.scale for number in (width, length)]
+    unknown, least = 0.7 * canvas.view.things, 0.04 * canvas.view.things
+    half = [max(least, (number or unknown) / 2) * canvas.scale for number in (width, length)]
     x, y = at
     box = (x - half[0], y - half[1], x + half[0], y + half[1])
     draw = canvas.draw.ellipse if width is None else canvas.draw.rectangle

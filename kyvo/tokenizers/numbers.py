@@ -189,8 +189,14 @@ def objectron_release() -> Numbers:
     return Numbers(labels, quantities, ((0, len(labels)),))
 
 
-def _geometric_labels(low: float, high: float, count: int) -> tuple[str, ...]:
+def geometric_labels(low: float, high: float, count: int) -> tuple[str, ...]:
+    """``count`` numbers from low to high > 0, each the same multiple of the one before, to five digits."""
     return tuple(f"{value:.5g}" for value in np.geomspace(low, high, count))
+
+
+def circle_labels(count: int) -> tuple[str, ...]:
+    """``count`` angles in radians, evenly around the circle from minus half a turn."""
+    return tuple(f"{math.radians(360 * step / count - 180) + 0.0:.4f}" for step in range(count))
 
 
 def unified(granularity: float = 0.05) -> Numbers:
@@ -201,30 +207,36 @@ def unified(granularity: float = 0.05) -> Numbers:
     around it, yaw goes around the circle in steps of 5 degrees.
     """
     world = linear_labels("-3", "3", f"{granularity}")
-    sizes = _geometric_labels(0.02, 5, 128)
+    sizes = geometric_labels(0.02, 5, 128)
     image = tuple(f"{value:.4f}" for value in np.linspace(-0.25, 1.25, 256))
     parts = {
         "x": world,
         "y": world,
         "z": world,
-        "yaw": tuple(f"{math.radians(degrees):.4f}" for degrees in range(-180, 180, 5)),
+        "yaw": circle_labels(72),
         "camera_x": linear_labels("-3", "3", "0.02"),
         "camera_y": linear_labels("-3", "3", "0.02"),
         "u": image,
         "v": image,
-        "depth": _geometric_labels(0.15, 20, 192),
+        "depth": geometric_labels(0.15, 20, 192),
         "width": sizes,
         "height": sizes,
         "length": sizes,
     }
-    return _concatenate(parts)
+    return one_family_each(parts)
 
 
-def _concatenate(parts: Mapping[str, tuple[str, ...]]) -> Numbers:
+def one_family_each(parts: Mapping[str, tuple[str, ...]], angles: tuple[str, ...] = ("yaw",)) -> Numbers:
+    """Number tokens of which each quantity has its own, so that equal numbers of two quantities are two tokens.
+
+    Args:
+        parts: the numbers of each quantity, ascending.
+        angles: quantities that are angles in radians.
+    """
     labels: list[str] = []
     quantities: dict[str, tuple[int, ...]] = {}
     for name, part in parts.items():
         quantities[name] = tuple(range(len(labels), len(labels) + len(part)))
         labels += [f"{name}:{label}" for label in part]
     families = tuple((indices[0], indices[-1] + 1) for indices in quantities.values())
-    return Numbers(tuple(labels), quantities, families)
+    return Numbers(tuple(labels), quantities, families, angles)

@@ -13,6 +13,8 @@ PresetName = Literal["paper", "kyvo-release", "kyvo-release-objectron", "unified
 
 _SCENE = ("[SCENE-START]", "[SCENE-END]", "[OBJECT-START]", "[OBJECT-END]")
 _REST = ("[IMAGE-START]", "[IMAGE-END]", "[TEXT-START]", "[TEXT-END]", "[OUTPUT-START]")
+STRUCTURE = (*_SCENE, *_REST)
+"""Markers that every vocabulary has, and no attribute may have."""
 
 # In the order of the official tokenizers' ids.
 CLEVR_MARKERS = (*_SCENE, *SCHEMAS["clevr"].markers, *_REST)

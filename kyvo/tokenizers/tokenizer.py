@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kyvo.sample import Content, Sample
-from kyvo.scene import Scene, SceneSchema, get_schema
+from kyvo.scene import Scene, SceneSchema, get_schema, is_schema_file
 from kyvo.task import Modality, Task
 from kyvo.tokenizers.image_order import ImageOrder, inverse, order
 from kyvo.tokenizers.numbers import Clip, Numbers
@@ -57,6 +57,7 @@ class UnifiedTokenizer:
         self.layout, self.image = layout, image
         self.codec = SceneCodec(schema, vocabulary, numbers, text, layout.object_order, layout.clip)
         self._grammars: dict[tuple[Task, tuple[str, ...]], Grammar] = {}
+        self._views: dict[str, UnifiedTokenizer] = {schema.name: self}
         self._brackets = {
             modality: (vocabulary.marker(f"[{modality.upper()}-START]"), vocabulary.marker(f"[{modality.upper()}-END]"))
             for modality in ("image", "scene", "text")
@@ -68,7 +69,7 @@ class UnifiedTokenizer:
         name: PresetName = "quickstart",
         text: str | Path | None = None,
         image: "ImageTokenizer | str | Path | None" = None,
-        schema: SceneSchema | str | None = None,
+        schema: SceneSchema | str | Path | None = None,
         granularity: float | None = None,
         image_codes: int | None = None,
         shape_codes: int | None = None,
@@ -89,7 +90,8 @@ class UnifiedTokenizer:
                 vocabularies of the released code), unified (several data sets in one model) or quickstart.
             text: folder or Hub id of a text tokenizer; by default the small one of the embedded world.
             image: image tokenizer, or the folder of one; it sets image_codes and image_grid.
-            schema: attributes of an object, by name or as a table.
+            schema: attributes of an object, by name, as a table, or as the path of a YAML file, whose number grids
+                then take the place of the preset's.
             granularity: step of the number grid.
             image_codes: size of the image codebook.
             shape_codes: size of the shape codebook.
@@ -122,7 +124,7 @@ class UnifiedTokenizer:
             max_text=max_text,
         )
         preset = _replace_given(preset, image_codes=image_codes, shape_codes=shape_codes)
-        table, numbers = get_schema(schema or preset.schema), preset.make_numbers(granularity)
+        table, numbers = _tables(preset, preset.schema if schema is None else schema, granularity)
         backend = TextTokenizer.from_pretrained(text or EMBEDDED)
         return cls(_vocabulary(preset, table, numbers, backend), table, numbers, backend, layout, loaded)
 
@@ -154,6 +156,26 @@ class UnifiedTokenizer:
             start += len(part)
         ids = np.concatenate([part for _, part in spans], dtype=np.int64)
         return TokenSequence(ids, self._weights(segments, start), tuple(segments), prompt_length)
+
+    def with_schema(self, name: str) -> "UnifiedTokenizer":
+        """The same ids for the scenes of another data set; itself for its own schema.
+
+        Raises:
+            ValueError: if there is no such schema, or the vocabulary lacks a marker or a number grid that it needs.
+        """
+        if name not in self._views:
+            view = UnifiedTokenizer(self.vocabulary, get_schema(name), self.numbers, self.text, self.layout, self.image)
+            view._views = self._views
+            self._views[name] = view
+        return self._views[name]
+
+    def image_places(self, sequence: TokenSequence) -> list[np.ndarray]:
+        """For each image of a sequence int64 [N], where its codes lie, in raster order."""
+        return [
+            segment.start + 1 + inverse(self._image_order(segment.written), *self.image_grid)
+            for segment in sequence.segments
+            if segment.name == "image"
+        ]
 
     def prompt(self, task: Task, sample: Sample) -> np.ndarray:
         """int64 [P], the ids up to and including [OUTPUT-START]; nothing of what is to be written is needed."""
@@ -343,6 +365,18 @@ def _agree(name: str, asked: Any, found: Any) -> Any:
     if asked is not None and asked != found:
         raise ValueError(f"{name} = {asked} does not fit the image tokenizer, which has {found}")
     return found
+
+
+def _tables(preset: Preset, schema: SceneSchema | str | Path, granularity: float | None) -> tuple[SceneSchema, Numbers]:
+    """The attributes of an object and the number tokens."""
+    if isinstance(schema, SceneSchema) or not is_schema_file(schema):
+        return get_schema(schema), preset.make_numbers(granularity)
+    from kyvo.schema_file import read_schema_file
+
+    found = read_schema_file(schema)
+    if found.numbers is not None and granularity is not None:
+        raise ValueError(f"granularity = {granularity} has no effect: {schema} gives the grid of each quantity")
+    return found.schema, found.numbers or preset.make_numbers(granularity)
 
 
 def _vocabulary(preset: Preset, schema: SceneSchema, numbers: Numbers, text: TextTokenizer) -> Vocabulary:

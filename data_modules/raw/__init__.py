@@ -1,0 +1,1 @@
+"""Writers of the layouts in which data sets are published."""

@@ -1,0 +1,1 @@
+"""Readers of what others publish, as samples to be packed into shards."""
