@@ -11,6 +11,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
+from kyvo.workload import Workload
 
 
 class Editing(SceneScoring):
@@ -20,10 +21,10 @@ class Editing(SceneScoring):
         """Instruction tasks that write a scene and were given one."""
         return task.name == "instruction" and "scene" in task.outputs and "scene" in task.inputs
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`EditMetrics` over the kinds of instruction that the data holds."""
-        kinds = trainer.datamodule.instruction_kinds  # type: ignore[attr-defined]
-        return EditMetrics(module.tokenizer.schema.name, kinds, self.taus, self.rule)
+        kinds = trainer.datamodule.instruction_kinds(workload.dataset)  # type: ignore[attr-defined]
+        return EditMetrics(workload.schema, kinds, self.taus, self.rule)
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

@@ -15,6 +15,7 @@ from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.pixels import pixels
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule, TokenBatch
+from kyvo.workload import Workload
 
 NOTHING = "nothing to be read"
 
@@ -36,7 +37,7 @@ class Gallery(Watching):
         self.folder = folder
         self.panel = panel
         self.extent = extent
-        self._kept: dict[Task, list[GridRow]] = {}
+        self._kept: dict[Workload, list[GridRow]] = {}
 
     def see(
         self, trainer: Trainer, module: LanguageModule, stage: str, batch: TokenBatch, written: Sequence[Generation]
@@ -44,17 +45,18 @@ class Gallery(Watching):
         """Keep the first samples."""
         if not trainer.is_global_zero or trainer.state.fn == "fit":
             return
-        rows = self._kept.setdefault(batch.task, [])
+        rows = self._kept.setdefault(batch.workload, [])
         for sample, one in zip(batch.samples, written, strict=False):
             if len(rows) < self.rows:
-                rows.append(grid_row(module.tokenizer.image, batch.task, sample, one))
+                rows.append(grid_row(module.tokenizer.image, batch.workload.task, sample, one))
 
     def finish(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
         """Draw them."""
         root = output_folder(trainer, self.folder, "gallery")
-        for task, rows in self._kept.items():
-            path = root / f"{stage}-{task.spec}.png"
-            draw_grid(rows, path, module.tokenizer.schema, panel=self.panel, extent=self.extent)
+        for workload, rows in self._kept.items():
+            path = root / f"{stage}-{workload.file_stem}.png"
+            schema = module.tokenizer.with_schema(workload.schema).schema
+            draw_grid(rows, path, schema, panel=self.panel, extent=self.extent)
         self._kept.clear()
 
 

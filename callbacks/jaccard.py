@@ -11,6 +11,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
+from kyvo.workload import Workload
 
 
 class Jaccard(SceneScoring):
@@ -20,9 +21,9 @@ class Jaccard(SceneScoring):
         """Tasks that write a scene without an instruction."""
         return "scene" in task.outputs and task.name != "instruction"
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
-        """`SceneJaccard` of the tokenizer's schema."""
-        return SceneJaccard(module.tokenizer.schema.name, self.taus, self.rule)
+    def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
+        """`SceneJaccard` of the data set's schema."""
+        return SceneJaccard(workload.schema, self.taus, self.rule)
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

@@ -13,6 +13,7 @@ from kyvo.scene import Scene, SceneSchema
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule, TokenBatch
+from kyvo.workload import Workload
 
 
 class Predictions(Watching):
@@ -28,9 +29,9 @@ class Predictions(Watching):
         self.folder = folder
         self._started: set[Path] = set()
 
-    def _path(self, trainer: Trainer, stage: str, task: Task) -> Path:
+    def _path(self, trainer: Trainer, stage: str, workload: Workload) -> Path:
         root = output_folder(trainer, self.folder, "predictions")
-        return root / stage / f"{task.spec}.rank{trainer.global_rank}.jsonl"
+        return root / stage / f"{workload.file_stem}.rank{trainer.global_rank}.jsonl"
 
     def start(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
         """Begin the files anew."""
@@ -42,13 +43,14 @@ class Predictions(Watching):
         """Write a batch."""
         if trainer.sanity_checking:
             return
-        path = self._path(trainer, stage, batch.task)
+        path = self._path(trainer, stage, batch.workload)
         mode = "a" if path in self._started else "w"
         self._started.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        schema, task = module.tokenizer.with_schema(batch.workload.schema).schema, batch.workload.task
         with path.open(mode, encoding="utf-8") as file:
             for sample, one in zip(batch.samples, written, strict=False):
-                file.write(json.dumps(prediction(module.tokenizer.schema, batch.task, sample, one)) + "\n")
+                file.write(json.dumps(prediction(schema, task, sample, one)) + "\n")
 
 
 def prediction(schema: SceneSchema, task: Task, sample: Sample, written: Generation) -> dict[str, Any]:

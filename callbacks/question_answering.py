@@ -12,6 +12,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
+from kyvo.workload import Workload
 
 
 class QuestionAnswering(Scoring):
@@ -21,10 +22,10 @@ class QuestionAnswering(Scoring):
         """Tasks that answer questions."""
         return task.name == "question_answering"
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`AnswerAccuracy` over the types of question that the data holds."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        return AnswerAccuracy(data.question_types, data.training_answers)
+        return AnswerAccuracy(data.question_types(workload.dataset), data.training_answers(workload.dataset))
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

@@ -18,6 +18,7 @@ from kyvo.task import Task
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
+from kyvo.workload import Workload
 
 
 class Rendering(Scoring):
@@ -27,7 +28,7 @@ class Rendering(Scoring):
         """Tasks that write an image."""
         return "image" in task.outputs
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> Metric:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`RenderingMetrics`."""
         return RenderingMetrics()
 

@@ -49,7 +49,7 @@ class Summary(Callback):
     """Prints a table after `validate`, `test` and the evaluation that ends `fit`, and writes it as `summary-STAGE.md`.
 
     Args:
-        targets: What to aim at, by task and metric ("recognition/jaccard"); shown beside what was reached.
+        targets: What to aim at, by workload and metric ("recognition/jaccard"); shown beside what was reached.
         folder: Where to write; default is the folder of the run's first logger.
     """
 
@@ -88,18 +88,29 @@ def untrained(trainer: Trainer) -> dict[str, float]:
     return scores
 
 
+def _labels(reached: Mapping[str, float], stage: str, line: Headline) -> list[str]:
+    """Labels of the workloads of a headline's task, such as "recognition" and "clevr/recognition"."""
+    found = (name.removeprefix(f"{stage}/").removesuffix(f"/{line.metric}") for name in reached)
+    return [
+        label
+        for label in dict.fromkeys(found)
+        if label.rpartition("/")[2].partition("[")[0] == line.task and f"{stage}/{label}/{line.metric}" in reached
+    ]
+
+
 def summary_rows(
     reached: Mapping[str, float], stage: str, start: Mapping[str, float], targets: Mapping[str, float]
 ) -> list[MetricRow]:
     """The rows of the table: every headline that was measured, and the least share of well-formed outputs of a task."""
     rows = []
     for line in HEADLINES:
-        name = f"{line.task}/{line.metric}"
-        if f"{stage}/{name}" in reached:
-            base = reached.get(f"{stage}/{line.task}/{line.baseline}") if line.baseline else start.get(name)
-            label = line.baseline_label if base is not None else ""
+        for label in _labels(reached, stage, line):
+            name = f"{label}/{line.metric}"
+            base = reached.get(f"{stage}/{label}/{line.baseline}") if line.baseline else start.get(name)
+            compared = line.baseline_label if base is not None else ""
+            title = line.label if label == line.task else f"{label}: {line.label.partition(': ')[2]}"
             rows.append(
-                MetricRow(line.label, reached[f"{stage}/{name}"], label, base, targets.get(name), digits=line.digits)
+                MetricRow(title, reached[f"{stage}/{name}"], compared, base, targets.get(name), digits=line.digits)
             )
     formed = [reached[name] for name in reached if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
     if formed:

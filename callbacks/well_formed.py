@@ -10,6 +10,7 @@ from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
+from kyvo.workload import Workload
 
 
 class WellFormed(Scoring):
@@ -19,7 +20,7 @@ class WellFormed(Scoring):
         """Every task."""
         return True
 
-    def make_metric(self, trainer: Trainer, module: LanguageModule, task: Task) -> MetricCollection:
+    def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> MetricCollection:
         """A mean over samples."""
         return MetricCollection({"well_formed": MeanMetric()})
 

@@ -1,18 +1,20 @@
-"""Batches: token sequences of one task, padded to one length.
+"""Batches: token sequences of one workload, padded to one length.
 
-B: samples, S: tokens of the longest.
+B: samples, S: tokens of the longest, M: pictures still to be encoded, N: codes of a picture.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data_modules.faults import BadInputError, Fault
 from kyvo.sample import Sample
 from kyvo.task import Task
+from kyvo.workload import Workload
 
 if TYPE_CHECKING:
     from kyvo.tokenizers.sequence import TokenSequence
@@ -20,8 +22,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Uncoded:
+    """The pictures of a batch whose codes are yet to be made, and where these go.
+
+    Args:
+        pixels: uint8 [M, H, W, 3].
+        places: int64 [M, N], positions in the batch's flattened ids, in raster order.
+        rows: For each picture the number of its sample in the batch.
+        fields: For each picture the field of the sample that its codes are.
+    """
+
+    pixels: Tensor
+    places: Tensor
+    rows: tuple[int, ...]
+    fields: tuple[Literal["image", "target_image"], ...]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Sequences of one task, right-padded.
+    """Sequences of one workload, right-padded.
 
     Lightning moves a batch by its `.to`; a DataLoader pins it by its `.pin_memory`.
 
@@ -30,18 +49,27 @@ class Batch:
         weights: float32 [B, S], weight of predicting each token in the loss; 0 on what is read and on padding.
         lengths: int64 [B], tokens of each sequence without padding.
         prompt_lengths: int64 [B], tokens up to and including [OUTPUT-START].
-        task: What all the sequences are of.
+        workload: What all the sequences are of.
         keys: Keys of the samples.
         samples: The samples themselves, with pixels (evaluation only, else empty).
+        faults: What was wrong with samples that should have been in this batch.
+        uncoded: Pictures whose codes are yet to be filled in; None where all are there.
     """
 
     ids: Tensor
     weights: Tensor
     lengths: Tensor
     prompt_lengths: Tensor
-    task: Task
+    workload: Workload
     keys: tuple[str, ...]
     samples: tuple[Sample, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    uncoded: Uncoded | None = field(default=None)
+
+    @property
+    def task(self) -> Task:
+        """What is read and written."""
+        return self.workload.task
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -49,12 +77,12 @@ class Batch:
     def first(self, count: int) -> "Batch":
         """The batch's first samples, with no more padding than they need."""
         width = int(self.lengths[:count].max())
-        return Batch(
+        return replace(
+            self,
             ids=self.ids[:count, :width],
             weights=self.weights[:count, :width],
             lengths=self.lengths[:count],
             prompt_lengths=self.prompt_lengths[:count],
-            task=self.task,
             keys=self.keys[:count],
             samples=self.samples[:count],
         )
@@ -67,44 +95,93 @@ class Batch:
         """The batch with its tensors in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
+    def filled(self, codes: Tensor, offset: int) -> "Batch":
+        """The batch with codes for the pictures that had none.
+
+        Args:
+            codes: int64 [M, N], in raster order.
+            offset: Id of code 0.
+        """
+        if self.uncoded is None:
+            return self
+        ids = self.ids.clone()
+        ids.view(-1)[self.uncoded.places] = codes.to(ids.device) + offset
+        samples = list(self.samples)
+        if samples:
+            rows = codes.cpu().numpy()
+            for row, name, given in zip(self.uncoded.rows, self.uncoded.fields, rows, strict=True):
+                samples[row] = replace(samples[row], **{name: given})
+        return replace(self, ids=ids, samples=tuple(samples), uncoded=None)
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        uncoded = self.uncoded
+        if uncoded is not None:
+            uncoded = replace(uncoded, pixels=function(uncoded.pixels), places=function(uncoded.places))
         return replace(
             self,
             ids=function(self.ids),
             weights=function(self.weights),
             lengths=function(self.lengths),
             prompt_lengths=function(self.prompt_lengths),
+            uncoded=uncoded,
         )
 
 
-def collate(tokenizer: "UnifiedTokenizer", task: Task, samples: Sequence[Sample], keep: bool = False) -> Batch:
-    """Encode samples of one task and pad them on the right.
+@dataclass(frozen=True)
+class Encoded:
+    """A sample and its sequence, made in one place so that they can be sorted together.
 
     Args:
-        tokenizer: Makes ids and weights of a sample.
-        task: What is read and what is written.
-        samples: At least one.
+        sample: The sample.
+        sequence: Its ids and weights; 0 stands for the codes of pictures that are not encoded yet.
+    """
+
+    sample: Sample
+    sequence: "TokenSequence"
+
+
+def encode(tokenizer: "UnifiedTokenizer", task: Task, sample: Sample | Fault) -> Encoded | Fault:
+    """A sample with its sequence, or what is wrong with it; a picture without codes leaves room for them."""
+    if isinstance(sample, Fault):
+        return sample
+    blank = np.zeros(tokenizer.image_length, dtype=np.int64)
+    room = sample
+    if sample.image is None and sample.pixels is not None:
+        room = replace(room, image=blank)
+    if sample.target_image is None and sample.target_pixels is not None:
+        room = replace(room, target_image=blank)
+    try:
+        return Encoded(sample, tokenizer.encode(task, room))
+    except ValueError as error:
+        return Fault("", sample.key, "", str(error))
+
+
+def _pictures(sample: Sample) -> tuple[tuple[Literal["image", "target_image"], np.ndarray | None], ...]:
+    """The fields that hold codes, and the pictures they are of."""
+    return ("image", sample.pixels), ("target_image", sample.target_pixels)
+
+
+def collate(
+    tokenizer: "UnifiedTokenizer", workload: Workload, entries: Sequence[Encoded | Fault], keep: bool = False
+) -> Batch:
+    """Pad sequences of one workload on the right.
+
+    Args:
+        tokenizer: What made the sequences.
+        workload: What is read and what is written.
+        entries: The samples, and what was wrong with those that are missing.
         keep: Whether the batch carries the samples along.
 
     Raises:
-        ValueError: If a sample lacks what the task needs (named by key and modality).
+        BadInputError: If no sample is good.
     """
-    sequences = [tokenizer.encode(task, sample) for sample in samples]
-    batch = stack(task, [sample.key for sample in samples], sequences, tokenizer.vocabulary.pad)
-    return replace(batch, samples=tuple(samples)) if keep else batch
-
-
-def stack(task: Task, keys: Sequence[str], sequences: "Sequence[TokenSequence]", pad: int) -> Batch:
-    """Pad sequences of one task on the right.
-
-    Args:
-        task: What is read and what is written.
-        keys: Keys of the samples.
-        sequences: At least one, one for each key.
-        pad: Id to pad with.
-    """
+    faults = tuple(entry for entry in entries if isinstance(entry, Fault))
+    encoded = [entry for entry in entries if isinstance(entry, Encoded)]
+    if not encoded:
+        raise BadInputError(replace(faults[0], reason=f"{faults[0].reason} (as is every sample of its batch)"))
+    sequences = [one.sequence for one in encoded]
     lengths = np.array([len(sequence.ids) for sequence in sequences], dtype=np.int64)
-    ids = np.full((len(sequences), lengths.max()), pad, dtype=np.int64)
+    ids = np.full((len(sequences), lengths.max()), tokenizer.vocabulary.pad, dtype=np.int64)
     weights = np.zeros(ids.shape, dtype=np.float32)
     for row, sequence in enumerate(sequences):
         ids[row, : lengths[row]] = sequence.ids
@@ -114,6 +191,25 @@ def stack(task: Task, keys: Sequence[str], sequences: "Sequence[TokenSequence]",
         weights=torch.from_numpy(weights),
         lengths=torch.from_numpy(lengths),
         prompt_lengths=torch.tensor([sequence.prompt_length for sequence in sequences]),
-        task=task,
-        keys=tuple(keys),
+        workload=workload,
+        keys=tuple(one.sample.key for one in encoded),
+        samples=tuple(one.sample for one in encoded) if keep else (),
+        faults=faults,
+        uncoded=_uncoded(tokenizer, workload.task, encoded, ids.shape[1]),
     )
+
+
+def _uncoded(tokenizer: "UnifiedTokenizer", task: Task, encoded: Sequence[Encoded], width: int) -> Uncoded | None:
+    """The pictures among samples that have no codes yet."""
+    sides = [False for name in task.inputs if name == "image"] + [True for name in task.outputs if name == "image"]
+    found: list[tuple[np.ndarray, np.ndarray, int, Literal["image", "target_image"]]] = []
+    for row, one in enumerate(encoded):
+        for written, places in zip(sides, tokenizer.image_places(one.sequence), strict=True):
+            of_target = written and (one.sample.target_image is not None or one.sample.target_pixels is not None)
+            name, pixels = _pictures(one.sample)[of_target]
+            if pixels is not None and getattr(one.sample, name) is None:
+                found.append((pixels, places + row * width, row, name))
+    if not found:
+        return None
+    pixels, places_found, rows, names = zip(*found, strict=True)
+    return Uncoded(torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(places_found)), rows, names)

@@ -1,65 +1,79 @@
-"""Coding: the image codes that an image tokenizer adds to shards of pixels."""
+"""Coding: the image codes that an image tokenizer adds to shards of pixels, on every device of a trainer.
+
+B pictures of a batch, H and W their size in pixels, N codes of a picture.
+"""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from rich.progress import track
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from data_modules.index import Index, Shard
-from data_modules.parallel import parallel_map
-from data_modules.shards import RawSample, ShardWriter, encode_npy, read_shard
+from data_modules.shards import RawSample, encode_npy, read_shard, rewrite_shard
+from kyvo.tokenizers.images import ImageTokenizer
+from kyvo.tokenizers.pixels import image_batch
 
-if TYPE_CHECKING:
-    from kyvo.tokenizers.images import ImageTokenizer
-
-PICTURES = {"image.png": "image.codes.npy", "target.image.png": "target.image.codes.npy"}
-"""The members that are coded, and where their codes go."""
+CODES = {"image": "image.codes.npy", "target.image": "target.image.codes.npy"}
+"""Where the codes of a picture go, by the stem of its member."""
 
 
-def code(root: Path, image_tokenizer: Path, batch_size: int = 64, workers: int = 2) -> None:
-    """Add image codes to all shards of a folder, in place of older codes.
+def code(
+    root: Path,
+    image_tokenizer: str,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    precision: str = "32-true",
+) -> None:
+    """Add image codes to all shards of a folder, in place of older codes, on as many devices as there are.
 
     Args:
-        root: Folder of the shards.
-        image_tokenizer: Folder of a trained image tokenizer.
-        batch_size: Images encoded together.
-        workers: Processes, each with one thread.
+        root: Folder of the shards, on a disk that all nodes see.
+        image_tokenizer: Folder or hub id of a trained image tokenizer, or the name of one that ships.
+        batch_size: Images encoded together on each device.
+        num_workers: Processes for each device that decode pictures; 0 decodes between batches.
+        accelerator: cpu, gpu, or auto.
+        devices: Number of devices on each node, or auto.
+        num_nodes: Number of nodes.
+        precision: As Lightning's trainer takes it; the quantisation itself is always in float32.
     """
-    from kyvo.tokenizers.images import ImageTokenizer
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,  # type: ignore[arg-type]
+        **_QUIET,
+    )
+    _run(trainer, Path(root), ImageTokenizer.from_pretrained(image_tokenizer), batch_size, num_workers)
 
-    add_codes(root, ImageTokenizer.from_pretrained(image_tokenizer), batch_size, workers)
 
+def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> None:
+    """Add a tokenizer's codes to the shards that hold pixels, in this process, on a GPU if there is one.
 
-def add_codes(root: Path, tokenizer: "ImageTokenizer", batch_size: int = 64, workers: int = 2) -> None:
-    """Add a tokenizer's codes to the shards that hold pixels; those it has coded already are left alone.
-
-    Each shard is replaced in one step and then entered in the index, so an interrupted run can be repeated.
+    Shards that the tokenizer has coded already are left alone. Each shard is replaced in one step and then entered in
+    the index, so an interrupted run can be repeated.
 
     Raises:
         ValueError: If the images don't have the tokenizer's size (named by shard and key).
     """
-    index, mark = Index.read(root), fingerprint(tokenizer)
-    jobs = [
-        _Coding(Path(root), family, shard, tokenizer, mark, batch_size)
-        for family, shards in index.families.items()
-        for shard in shards
-        if shard.has_images and shard.image_tokenizer != mark
-    ]
-    if not jobs:
-        return
-    # Work on a GPU stays in this process: a forked one cannot use it.
-    processes = workers if tokenizer.device.type == "cpu" else 1
-    coded = parallel_map(_code_shard, jobs, processes)
-    for job, shard in zip(jobs, track(coded, "coding images", total=len(jobs)), strict=True):
-        index = index.with_shard(job.family, shard)
-        index.write(root)
+    # Called inside of another trainer's run: whatever cluster that one belongs to, this one is alone.
+    trainer = Trainer(devices=1, plugins=[LightningEnvironment()], **_QUIET)
+    device = tokenizer.device
+    _run(trainer, root, tokenizer, batch_size, num_workers=0)
+    tokenizer.to(device)
 
 
-def fingerprint(tokenizer: "ImageTokenizer") -> str:
+def fingerprint(tokenizer: ImageTokenizer) -> str:
     """Hash of the weights that decide an image's codes: 16 hexadecimal digits of SHA-256."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tokenizer.model.state_dict().items()):
@@ -69,43 +83,184 @@ def fingerprint(tokenizer: "ImageTokenizer") -> str:
     return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class _Coding:
-    """One shard to code, and all that this needs."""
+_QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
 
-    root: Path
+
+def _run(trainer: Trainer, root: Path, tokenizer: ImageTokenizer, batch_size: int, num_workers: int) -> None:
+    index, mark = Index.read(root), fingerprint(tokenizer)
+    jobs = [
+        _Job(family, shard)
+        for family, shards in index.families.items()
+        for shard in shards
+        if shard.has_images and shard.image_tokenizer != mark
+    ]
+    if not jobs:
+        return
+    trainer.callbacks.append(_Recoder(root, jobs, mark))  # type: ignore[attr-defined]
+    pictures = PictureDataModule(root, jobs, tokenizer.size, batch_size, num_workers)
+    trainer.predict(ImageCoder(tokenizer), pictures, return_predictions=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One shard to code, and the family it belongs to."""
+
     family: str
     shard: Shard
-    tokenizer: "ImageTokenizer"
-    mark: str
-    batch_size: int
 
 
-def _code_shard(job: _Coding) -> Shard:
-    raws = list(read_shard(job.root / job.shard.name))
-    for raw in raws:
-        # A shard is written anew: what has gone missing must not become what the index says.
-        raw.require(job.shard.complete_members)
-    pictures = [(number, member) for number, raw in enumerate(raws) for member in PICTURES if member in raw.members]
-    members = [dict(raw.members) for raw in raws]
-    for first in range(0, len(pictures), job.batch_size):
-        batch = pictures[first : first + job.batch_size]
-        codes = _encode(job.tokenizer, [raws[number] for number, _ in batch], [member for _, member in batch])
-        for (number, member), row in zip(batch, codes, strict=True):
-            members[number][PICTURES[member]] = encode_npy(row)
-    with ShardWriter(job.root / job.shard.name) as writer:
-        for raw, fields in zip(raws, members, strict=True):
-            writer.write(raw.key, fields)
-    return replace(writer.shard, image_tokenizer=job.mark)
+@dataclass(frozen=True)
+class PictureBatch:
+    """Pictures of one shard.
+
+    Args:
+        job: Number of the shard among those to code.
+        places: For each picture, the number of its sample in the shard and the member that takes its codes.
+        images: float32 [B, 3, H, W] in [-1, 1].
+        last: Whether it is the shard's last batch.
+    """
+
+    job: int
+    places: tuple[tuple[int, str], ...]
+    images: Tensor
+    last: bool
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "PictureBatch":
+        """The batch with its pictures on a device."""
+        return replace(self, images=self.images.to(device, **kwargs))
 
 
-def _encode(tokenizer: "ImageTokenizer", raws: Sequence[RawSample], members: Sequence[str]) -> np.ndarray:
-    """Codes uint16 [B, N] of one member of each sample."""
-    from kyvo.tokenizers.pixels import image_batch
+class PictureStream(IterableDataset[PictureBatch]):
+    """The pictures of the shards that fall to one rank.
 
-    pixels = [raw.decode(member) for raw, member in zip(raws, members, strict=True)]
-    for raw, member, picture in zip(raws, members, pixels, strict=True):
-        if picture.shape[:2] != tokenizer.size:
+    Args:
+        root: Folder of the shards.
+        jobs: The shards of all ranks.
+        size: Height and width that the image tokenizer reads.
+        batch_size: Pictures of a batch, at most.
+        rank: This process.
+        ranks: Number of processes.
+    """
+
+    def __init__(
+        self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], batch_size: int, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.root = root
+        self.jobs = jobs
+        self.size = size
+        self.batch_size = batch_size
+        self.mine = range(rank, len(jobs), ranks)
+
+    def __iter__(self) -> Iterator[PictureBatch]:
+        info = torch.utils.data.get_worker_info()
+        first, step = (info.id, info.num_workers) if info else (0, 1)
+        for job in self.mine[first::step]:
+            yield from self._batches(job)
+
+    def _batches(self, job: int) -> Iterator[PictureBatch]:
+        places: list[tuple[int, str]] = []
+        pictures: list[np.ndarray] = []
+        for number, raw in enumerate(read_shard(self.root / self.jobs[job].shard.name)):
+            for member, target in _pictures(raw):
+                # One picture is held back, so that the last batch is known to be the last.
+                if len(places) == self.batch_size:
+                    yield PictureBatch(job, tuple(places), image_batch(pictures), last=False)
+                    places, pictures = [], []
+                places.append((number, target))
+                pictures.append(self._decode(raw, member))
+        if places:
+            yield PictureBatch(job, tuple(places), image_batch(pictures), last=True)
+
+    def _decode(self, raw: RawSample, member: str) -> np.ndarray:
+        picture: np.ndarray = raw.decode(member)
+        if picture.shape[:2] != tuple(self.size):
             where = f"{raw.shard}: key {raw.key!r}: member {member!r}"
-            raise ValueError(f"{where} is {picture.shape[:2]} pixels, the image tokenizer codes {tokenizer.size}")
-    return tokenizer.encode(image_batch(pixels)).cpu().numpy().astype(np.uint16)
+            raise ValueError(f"{where} is {picture.shape[:2]} pixels, the image tokenizer codes {tuple(self.size)}")
+        return picture
+
+
+class PictureDataModule(LightningDataModule):
+    """The pictures to code, shared out by shards over the ranks.
+
+    Args:
+        root: Folder of the shards.
+        jobs: The shards to code.
+        size: Height and width that the image tokenizer reads.
+        batch_size: Pictures of a batch, at most.
+        num_workers: Processes that decode on each rank.
+    """
+
+    def __init__(
+        self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], batch_size: int, num_workers: int
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.jobs = jobs
+        self.size = size
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+
+    def predict_dataloader(self) -> DataLoader[PictureBatch]:
+        """The pictures of this rank: known only now, when the processes have been started."""
+        assert self.trainer is not None  # Lightning sets it before it asks
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        stream = PictureStream(self.root, self.jobs, self.size, self.batch_size, rank, ranks)
+        return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
+
+
+def _pictures(raw: RawSample) -> Iterator[tuple[str, str]]:
+    """Members of a sample that are pictures, and where their codes go."""
+    for member in raw.members:
+        stem, _, suffix = member.rpartition(".")
+        if suffix in ("png", "jpg") and stem in CODES:
+            yield member, CODES[stem]
+
+
+class ImageCoder(LightningModule):
+    """An image tokenizer as a trainer runs it.
+
+    Args:
+        tokenizer: Codes the pictures.
+    """
+
+    def __init__(self, tokenizer: ImageTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.network = tokenizer.model
+
+    def predict_step(self, batch: PictureBatch, batch_idx: int) -> Tensor:
+        """Codes int64 [B, N] of a batch."""
+        return self.tokenizer.encode(batch.images)
+
+
+@dataclass
+class _Recoder(Callback):
+    """Gathers the codes of each shard and writes it anew when they are complete."""
+
+    root: Path
+    jobs: Sequence[_Job]
+    mark: str
+    codes: dict[int, dict[tuple[int, str], np.ndarray]] = field(default_factory=dict)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PictureBatch, *_: int
+    ) -> None:
+        """Keep the codes of a batch; after a shard's last one write the shard, and enter it in the index."""
+        rows = outputs.cpu().numpy().astype(np.uint16)
+        held = self.codes.setdefault(batch.job, {})
+        held.update(zip(batch.places, rows, strict=True))
+        if batch.last:
+            self._write(self.jobs[batch.job], self.codes.pop(batch.job))
+
+    def _write(self, job: _Job, codes: dict[tuple[int, str], np.ndarray]) -> None:
+        raws = list(read_shard(self.root / job.shard.name))
+        members = [dict(raw.members) for raw in raws]
+        for (number, member), row in codes.items():
+            members[number][member] = encode_npy(row)
+        shard = rewrite_shard(self.root, job.shard, raws, members)
+        Index.enter(self.root, job.family, replace(shard, image_tokenizer=self.mark))

@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from data_modules.storage import Root, locate, open_stream
+from kyvo.scene import SCHEMAS, SceneSchema, get_schema
+
 FILE_NAME = "index.json"
 FORMAT = "kyvo-shards-1"
 
@@ -47,31 +52,51 @@ class Index:
         schema: Name of the scene schema ("clevr").
         settings: For each split what it was made from: seed, number of scenes, the world.
         families: Shards by family: a split ("train"), or its edits ("train-edits").
+        table: The schema itself, where it is a user's own.
     """
 
     schema: str
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     families: Mapping[str, tuple[Shard, ...]] = field(default_factory=dict)
+    table: Mapping[str, Any] | None = None
 
     @classmethod
-    def read(cls, root: Path) -> "Index":
+    def of_schema(cls, schema: SceneSchema) -> "Index":
+        """An empty index for scenes of a schema."""
+        return cls(schema.name, table=None if SCHEMAS.get(schema.name) == schema else schema.to_dict())
+
+    @property
+    def scene_schema(self) -> SceneSchema:
+        """How the scenes are read."""
+        return get_schema(self.schema) if self.table is None else SceneSchema.from_dict(self.table)
+
+    @classmethod
+    def read(cls, root: Root) -> "Index":
         """Read the index of a folder.
+
+        Args:
+            root: Path or http(s) URL of the folder.
 
         Raises:
             FileNotFoundError: If the folder has none.
             ValueError: If it is not of this format.
         """
-        path = Path(root) / FILE_NAME
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: no folder of shards (`kyvo data make` makes one)")
+        location = locate(root, FILE_NAME)
         try:
-            raw = json.loads(path.read_text())
+            with open_stream(location) as stream:
+                text = stream.read()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{location} is missing: no folder of shards (`kyvo data make` makes one)"
+            ) from error
+        try:
+            raw = json.loads(text)
             families = {name: tuple(Shard(**shard) for shard in shards) for name, shards in raw["families"].items()}
-            form, index = raw["format"], cls(raw["schema"], raw["settings"], families)
+            form, index = raw["format"], cls(raw["schema"], raw["settings"], families, raw.get("table"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not an index of shards: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{location} is not an index of shards: {type(error).__name__}: {error}") from error
         if form != FORMAT:
-            raise ValueError(f"{path} has format {form!r}, expected {FORMAT!r}")
+            raise ValueError(f"{location} has format {form!r}, expected {FORMAT!r}")
         return index
 
     def write(self, root: Path) -> None:
@@ -80,6 +105,12 @@ class Index:
         partial = path.with_name(FILE_NAME + ".partial")
         partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
         os.replace(partial, path)
+
+    @classmethod
+    def enter(cls, root: Path, family: str, shard: Shard) -> None:
+        """Enter a shard in the index of a folder, while other processes may be entering theirs."""
+        with FileLock(Path(root) / ".index.lock"):
+            cls.read(root).with_shard(family, shard).write(root)
 
     def with_settings(self, split: str, settings: Mapping[str, Any]) -> "Index":
         """The index with what a split is made from."""

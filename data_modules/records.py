@@ -1,12 +1,14 @@
 """Records: one key of a shard decoded, a sample together with the questions that may be asked about it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_modules.faults import BadInputError, Fault
 from data_modules.shards import RawSample, read_shard
 from data_modules.worlds.masks import from_run_lengths
 from kyvo.sample import Sample
@@ -15,8 +17,14 @@ from kyvo.scene import Scene, SceneSchema
 CODED = (
     *("image.codes.npy", "scene.json", "question.json"),
     *("instruction.json", "target.image.codes.npy", "target.scene.json"),
+    *("shapes.codes.npy", "target.shapes.codes.npy"),
 )
-"""The members that training reads: everything but pixels."""
+"""The members that training on coded shards reads: everything but pixels."""
+
+SHAPE_CODES = "shapes.codes.npy"
+"""The member with the codes of a scene's shapes, uint16 [objects, N]; that of the target scene begins `target.`."""
+
+PICTURES = ("image.png", "image.jpg", "target.image.png", "target.image.jpg")
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
         pixels: Whether to decode the pictures and the masks of their objects too (for evaluation).
 
     Raises:
-        ValueError: Naming shard, key and member, if a member is corrupt.
+        BadInputError: Naming shard, key and member, if a member is corrupt.
     """
     scene, mask = _scene(raw, "scene.json", schema)
     target_scene, target_mask = _scene(raw, "target.scene.json", schema)
@@ -82,27 +90,42 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     return Record(sample, _member(raw, "question.json", _questions) or ())
 
 
-def load_records(path: Path, samples: int, schema: SceneSchema, required: frozenset[str] = frozenset()) -> list[Record]:
-    """Decode the first samples of a shard without their pictures.
+def load_records(
+    location: str | Path,
+    samples: int,
+    schema: SceneSchema,
+    required: frozenset[str] = frozenset(),
+    pixels: bool = False,
+) -> list[Record | Fault]:
+    """Decode the first samples of a shard; in the place of each that cannot be read stands what is wrong with it.
 
     Args:
-        path: The tar file.
+        location: Path or URL of the tar file.
         samples: How many to decode.
         schema: How scenes are read.
-        required: Members that every key must hold, of those that training reads.
-
-    Raises:
-        ValueError: If the shard holds fewer samples, or one of them is corrupt or lacks a member.
+        required: Members that every key must hold.
+        pixels: Whether to decode pictures.
     """
-    records: list[Record] = []
-    for raw in read_shard(path, CODED):
-        if len(records) == samples:
-            break
-        raw.require(required.intersection(CODED))
-        records.append(decode_record(raw, schema))
-    if len(records) < samples:
-        raise ValueError(f"{path} holds {len(records)} samples where index.json says {samples}")
-    return records
+    members = (*CODED, *PICTURES) if pixels else CODED
+    records: list[Record | Fault] = []
+    try:
+        for raw in islice(read_shard(location, members), samples):
+            records.append(read_record(raw, schema, required.intersection(members), pixels))
+    except BadInputError as error:
+        damage = error.fault
+    else:
+        damage = Fault(str(location), "", "", f"holds {len(records)} samples where index.json says {samples}")
+    # A tar file cannot be read on behind its damage: all that should have come is lost, and each sample counts.
+    return records + [damage] * (samples - len(records))
+
+
+def read_record(raw: RawSample, schema: SceneSchema, required: Collection[str], pixels: bool) -> Record | Fault:
+    """A key of a shard decoded, or what is wrong with it; see `decode_record`."""
+    try:
+        raw.require(required)
+        return decode_record(raw, schema, pixels)
+    except BadInputError as error:
+        return error.fault
 
 
 def _member(raw: RawSample, member: str, convert: Callable[[Any], Any]) -> Any:
@@ -113,12 +136,32 @@ def _member(raw: RawSample, member: str, convert: Callable[[Any], Any]) -> Any:
     try:
         return convert(value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{raw.shard}: key {raw.key!r}: member {member!r} is not as expected: {reason}") from error
+        raise raw.fault(member, f"not as expected: {type(error).__name__}: {error}") from error
 
 
 def _scene(raw: RawSample, member: str, schema: SceneSchema) -> tuple[Scene | None, list[int] | None]:
-    return _member(raw, member, lambda value: (schema.read(value), value.get("mask"))) or (None, None)
+    """A scene and the run lengths of its mask; no scene as long as its shapes have no codes."""
+    shapes = next((attribute for attribute in schema.attributes if attribute.kind == "shape"), None)
+    if shapes is None:
+        return _member(raw, member, lambda value: (schema.read(value), value.get("mask"))) or (None, None)
+    codes = _member(raw, member.replace("scene.json", SHAPE_CODES), _shape_codes)
+    if codes is None:
+        return None, _member(raw, member, lambda value: value.get("mask"))
+    key = shapes.places[0][0]
+    return _member(
+        raw,
+        member,
+        lambda value: (
+            schema.read({"objects": [o | {key: row} for o, row in zip(value["objects"], codes, strict=True)]}),
+            value.get("mask"),
+        ),
+    ) or (None, None)
+
+
+def _shape_codes(value: np.ndarray) -> list[list[int]]:
+    if value.ndim != 2 or value.dtype != np.uint16:
+        raise ValueError(f"expected codes uint16 [objects, N], got {value.dtype} {list(value.shape)}")
+    return value.tolist()
 
 
 def _codes(value: np.ndarray) -> np.ndarray:

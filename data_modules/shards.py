@@ -5,8 +5,9 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,12 @@ import webdataset
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from data_modules.faults import BadInputError, Fault
 from data_modules.index import Shard
+from data_modules.storage import open_stream
+
+Files = tuple[str, dict[str, bytes]]
+"""Key and encoded members of one sample."""
 
 
 def encode_json(value: Any) -> bytes:
@@ -78,23 +84,25 @@ class RawSample:
     members: Mapping[str, bytes]
 
     def require(self, members: Collection[str]) -> None:
-        """Raise ValueError, naming shard, key and member, if one of the members is absent."""
+        """Raise BadInputError, naming shard, key and member, if one of the members is absent."""
         for member in sorted(members):
             if member not in self.members:
-                held = sorted(self.members)
-                raise ValueError(f"{self.shard}: key {self.key!r}: member {member!r} is missing; the key holds {held}")
+                raise self.fault(member, f"missing; the key holds {sorted(self.members)}")
 
     def decode(self, member: str) -> Any:
-        """The decoded value of a member; ValueError names shard, key and member if it's absent or corrupt."""
+        """The decoded value of a member; BadInputError names shard, key and member if it's absent or corrupt."""
         self.require((member,))
-        where = f"{self.shard}: key {self.key!r}: member {member!r}"
         decoder = DECODERS.get(member.rpartition(".")[2])
         if decoder is None:
-            raise ValueError(f"{where} has a suffix that is not read; expected one of {sorted(DECODERS)}")
+            raise self.fault(member, f"suffix is not read; expected one of {sorted(DECODERS)}")
         try:
             return decoder(self.members[member])
         except UNREADABLE as error:
-            raise ValueError(f"{where} is corrupt: {error}") from error
+            raise self.fault(member, f"corrupt: {error}") from error
+
+    def fault(self, member: str, reason: str) -> BadInputError:
+        """The error that names this sample and one of its members."""
+        return BadInputError(Fault(self.shard, self.key, member, reason))
 
 
 class ShardWriter:
@@ -151,26 +159,63 @@ class ShardWriter:
             self.discard()
 
 
-def read_shard(path: Path, members: Collection[str] | None = None) -> Iterator[RawSample]:
+def read_shard(location: str | Path, members: Collection[str] | None = None) -> Iterator[RawSample]:
     """Yield the samples of a shard in order, undecoded.
 
     Args:
-        path: The tar file. It is opened as a file whatever its name, so no name can start a shell or a download.
+        location: Path or http(s) URL of the tar file.
         members: The members wanted (default: all); a sample has those it holds.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no intact tar file.
+        BadInputError: If the file is no intact tar file, or has a member outside of the folder it lies in.
     """
 
     def wanted(name: str) -> bool:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise BadInputError(Fault(str(location), "", name, "a member may have no absolute path and none with `..`"))
         return members is None or name.rpartition("/")[2].partition(".")[2] in members
 
-    with open(path, "rb") as stream:
-        files = tar_file_expander([{"url": str(path), "stream": stream}], select_files=wanted)
+    with open_stream(str(location)) as stream:
+        files = tar_file_expander([{"url": str(location), "stream": stream}], select_files=wanted)
         try:
             for sample in group_by_keys(files):
                 fields = {name: data for name, data in sample.items() if not name.startswith("__")}
-                yield RawSample(str(path), sample["__key__"], fields)
-        except tarfile.TarError as error:
-            raise ValueError(f"{path}: not an intact tar file: {error}") from error
+                yield RawSample(str(location), sample["__key__"], fields)
+        except (tarfile.TarError, EOFError, HTTPException) as error:
+            raise BadInputError(Fault(str(location), "", "", f"not an intact tar file: {error}")) from error
+        except ValueError as error:
+            if isinstance(error, BadInputError):
+                raise
+            # webdataset refuses two files of one key with one suffix.
+            raise BadInputError(Fault(str(location), "", "", str(error).partition(", tarfile:")[0])) from error
+
+
+def shard_name(family: str, number: int) -> str:
+    """File name of a shard."""
+    return f"{family}-{number:06d}.tar"
+
+
+def write_shard(path: Path, samples: Sequence[Files]) -> Shard:
+    """Write the samples of one shard; its entry for the index."""
+    with ShardWriter(path) as writer:
+        for key, members in samples:
+            writer.write(key, members)
+    return writer.shard
+
+
+def rewrite_shard(root: Path, shard: Shard, raws: Sequence[RawSample], members: Sequence[Mapping[str, bytes]]) -> Shard:
+    """Write a shard anew, in one step as seen by readers, with other members for its samples.
+
+    Args:
+        root: Folder of the shards.
+        shard: The shard as the index has it.
+        raws: All its samples.
+        members: The members each is to have.
+
+    Raises:
+        ValueError: If a sample lacks a member that the index promises: what went missing must not become what it says.
+    """
+    for raw in raws:
+        raw.require(shard.complete_members)
+    return write_shard(root / shard.name, [(raw.key, dict(fields)) for raw, fields in zip(raws, members, strict=True)])

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from data_modules.index import Shard
 from data_modules.shards import read_shard
+from data_modules.storage import Root, locate
 
 
-def answer_counts(root: Path, shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+def answer_counts(root: Root, shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
     """For each type of question, how often each answer occurs.
 
     Args:
@@ -17,13 +17,13 @@ def answer_counts(root: Path, shards: Sequence[Shard]) -> dict[str, dict[str, in
     """
     counts: dict[str, Counter[str]] = {}
     for shard in shards:
-        for raw in read_shard(root / shard.name, {"question.json"}):
+        for raw in read_shard(locate(root, shard.name), {"question.json"}):
             for question in raw.decode("question.json") if "question.json" in raw.members else ():
                 counts.setdefault(question["type"], Counter())[str(question["answer"])] += 1
     return {kind: dict(counter) for kind, counter in sorted(counts.items())}
 
 
-def instruction_kinds(root: Path, shards: Sequence[Shard]) -> tuple[str, ...]:
+def instruction_kinds(root: Root, shards: Sequence[Shard]) -> tuple[str, ...]:
     """The kinds of instruction that occur, sorted.
 
     Args:
@@ -32,7 +32,7 @@ def instruction_kinds(root: Path, shards: Sequence[Shard]) -> tuple[str, ...]:
     """
     kinds = set()
     for shard in shards:
-        for raw in read_shard(root / shard.name, {"instruction.json"}):
+        for raw in read_shard(locate(root, shard.name), {"instruction.json"}):
             if "instruction.json" in raw.members:
                 kinds.add(str(raw.decode("instruction.json")["type"]))
     return tuple(sorted(kinds))

@@ -1,127 +1,148 @@
-"""The training stream: endless batches of a mixture of tasks, at any position of which a run can resume."""
+"""The training stream: batches in a shuffled order that a run can be stopped and resumed at, sample for sample."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from data_modules.batches import Batch, stack
+from data_modules.batches import Batch, Encoded, collate, encode
+from data_modules.faults import Fault
 from data_modules.index import Shard
-from data_modules.mixture import TaskMixture
+from data_modules.mixing import Mixture
 from data_modules.order import SampleOrder
 from data_modules.records import Record, load_records
+from data_modules.storage import Root, locate
 from kyvo.sample import Sample
 from kyvo.scene import SceneSchema
-from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.workload import Workload
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where the samples of a workload come from.
+
+    Args:
+        workload: What is read and written.
+        root: Folder of the shards.
+        shards: Those to draw from.
+        pixels: Whether pictures are read, to be encoded later, for want of codes.
+    """
+
+    workload: Workload
+    root: Root
+    shards: Sequence[Shard]
+    pixels: bool = False
+
+    @property
+    def seed(self) -> int:
+        """A number of the workload's own, so that its order is independent of other workloads."""
+        return crc32(f"{self.workload.dataset}/{self.workload.task.spec}".encode())
 
 
 class RecordCache:
-    """Decoded shards by path, the longest unused dropped first.
+    """Decoded shards, the longest unused dropped first.
 
     Args:
-        schema: How scenes are read.
         capacity: Number of samples held at most; a single shard is always held.
     """
 
-    def __init__(self, schema: SceneSchema, capacity: int) -> None:
-        self.schema = schema
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._shards: OrderedDict[Path, list[Record]] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, bool], list[Record | Fault]] = OrderedDict()
 
-    def load(self, root: Path, shard: Shard) -> list[Record]:
+    def load(self, supply: Supply, shard: Shard, schema: SceneSchema) -> list[Record | Fault]:
         """The samples of a shard, read from its tar file only if they aren't held."""
-        path = root / shard.name
-        if path not in self._shards:
-            self._shards[path] = load_records(path, shard.samples, self.schema, shard.complete_members)
-        self._shards.move_to_end(path)
+        location = locate(supply.root, shard.name)
+        key = (location, supply.pixels)
+        if key not in self._shards:
+            required = shard.complete_members
+            self._shards[key] = load_records(location, shard.samples, schema, required, supply.pixels)
+        self._shards.move_to_end(key)
         while len(self._shards) > 1 and sum(map(len, self._shards.values())) > self.capacity:
             self._shards.popitem(last=False)
-        return self._shards[path]
+        return self._shards[key]
 
 
 @dataclass(frozen=True)
 class SampleStream:
-    """The samples of one task as one reader meets them, endless and in shuffled order.
+    """The samples of one workload as one reader meets them, endless and in shuffled order.
 
     Args:
-        root: Folder of the shards.
-        shards: The shards of all readers.
+        supply: Where they come from; a workload that answers questions asks one of each sample, drawn at random.
         order: Which of them this reader visits, and when.
-        questions: Whether each visit asks one question of the sample, drawn at random.
+        schema: How scenes are read.
         cache: Where decoded shards are kept.
     """
 
-    root: Path
-    shards: Sequence[Shard]
+    supply: Supply
     order: SampleOrder
-    questions: bool
+    schema: SceneSchema
     cache: RecordCache
 
-    def samples(self, start: int = 0) -> Iterator[Sample]:
+    def samples(self, start: int = 0) -> Iterator[Sample | Fault]:
         """Yield samples without end, from a position on; nothing before it is read.
 
-        Raises:
-            ValueError: If a question is to be asked of a sample without any (named by shard and key).
+        In the place of a bad sample stands what is wrong with it: positions are the same whatever can be read.
         """
+        asks = self.supply.workload.task.name == "question_answering"
         for visits in self.order.windows(start):
             # Held for as long as the window lasts, whatever other tasks push out of the cache meanwhile.
             records = {number: self._load(number) for number in {visit.shard for visit in visits}}
             for visit in visits:
                 record = records[visit.shard][visit.sample]
-                yield self._ask(record, visit.draw, visit.shard) if self.questions else record.sample
+                if isinstance(record, Fault):
+                    yield record
+                else:
+                    yield self._ask(record, visit.draw, visit.shard) if asks else record.sample
 
-    def _load(self, number: int) -> list[Record]:
-        shard = self.shards[number]
-        return self.cache.load(self.root, shard)
+    def _load(self, number: int) -> list[Record | Fault]:
+        return self.cache.load(self.supply, self.supply.shards[number], self.schema)
 
-    def _ask(self, record: Record, draw: int, shard: int) -> Sample:
+    def _ask(self, record: Record, draw: int, shard: int) -> Sample | Fault:
         if not record.questions:
-            name = self.shards[shard].name
-            raise ValueError(f"{self.root / name}: key {record.sample.key!r} holds no question to ask")
+            location = locate(self.supply.root, self.supply.shards[shard].name)
+            return Fault(location, record.sample.key, "question.json", "holds no question to ask")
         return record.ask(draw % len(record.questions))
 
 
 class BatchStream(IterableDataset[Batch]):
-    """Endless batches, each of one task; with W workers, batch number b is made in lane b mod W from its own shards.
+    """Endless batches, each of one workload; with W workers, batch b is made in lane b mod W from its own shards.
 
     What batch number b of a rank holds is a function of the arguments, W and b. Nothing else needs saving to resume.
+    A bad sample leaves its batch one shorter and is named in the batch: no other sample takes its place.
 
     Args:
-        root: Folder of the shards.
-        shards: For each task of the mixture, by spec, the shards it draws from.
-        tokenizer: Makes the sequences; its schema says how scenes are read.
-        mixture: How often each task is drawn, and the seed of everything.
+        supplies: Where the samples of each workload come from.
+        tokenizer: Makes the sequences.
+        mixture: How often each workload is drawn, and the seed of everything.
         batch_size: Samples of a batch.
         rank: This process among those that train.
         ranks: Number of them.
-        bucket: Batches of a task that are made together: their samples are sorted by length, so that each batch holds
-            sequences of about one length, and the batches are shuffled again; 1 takes samples as they come.
+        bucket: Batches of a workload that are made together: their samples are sorted by length, so that each batch
+            holds sequences of about one length, and the batches are shuffled again; 1 takes samples as they come.
         window: Number of shards shuffled together.
         cache_samples: Samples kept decoded in memory by each worker.
     """
 
     def __init__(
         self,
-        root: Path,
-        shards: Mapping[str, Sequence[Shard]],
+        supplies: Sequence[Supply],
         tokenizer: UnifiedTokenizer,
-        mixture: TaskMixture,
+        mixture: Mixture,
         batch_size: int,
         rank: int = 0,
         ranks: int = 1,
         bucket: int = 1,
         window: int = 8,
-        cache_samples: int = 100_000,
+        cache_samples: int = 0,
     ) -> None:
-        self.root = root
-        self.shards = shards
+        self.supplies = supplies
         self.tokenizer = tokenizer
         self.mixture = mixture
         self.batch_size = batch_size
@@ -130,7 +151,7 @@ class BatchStream(IterableDataset[Batch]):
         self.bucket = bucket
         self.window = window
         self.start = 0
-        self._cache = RecordCache(tokenizer.schema, cache_samples)
+        self._cache = RecordCache(cache_samples)
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
@@ -138,58 +159,63 @@ class BatchStream(IterableDataset[Batch]):
         return self.lane(self.start + worker, workers)
 
     def check(self, workers: int) -> None:
-        """Raise ValueError if a task has fewer shards than workers x ranks."""
-        for spec, shards in self.shards.items():
-            if len(shards) < workers * self.ranks:
+        """Raise ValueError if a workload has fewer shards than workers x ranks."""
+        for supply in self.supplies:
+            if len(supply.shards) < workers * self.ranks:
                 raise ValueError(
-                    f"fewer shards than workers x ranks: task {spec} has {len(shards)} shards for {workers} workers x "
-                    f"{self.ranks} ranks; use fewer workers or make the data with more shards"
+                    f"fewer shards than workers x ranks: task {supply.workload.task.spec} has {len(supply.shards)} "
+                    f"shards in {supply.root} for {workers} workers x {self.ranks} ranks; use fewer workers or make "
+                    "the data with more shards"
                 )
 
     def lane(self, first: int, lanes: int = 1) -> Iterator[Batch]:
         """Yield the batches numbered first, first + lanes, first + 2 lanes, ..."""
-        streams = {
-            task: self._batches(task, given, first % lanes, lanes)
-            for task, given in zip(self.mixture.tasks, self._given(first, lanes), strict=True)
-        }
+        given = self._given(first, lanes)
+        streams = [
+            self._batches(supply, before, first % lanes, lanes)
+            for supply, before in zip(self.supplies, given, strict=True)
+        ]
         for number in count(first, lanes):
-            yield next(streams[self.mixture.task(number)])
+            yield next(streams[self.mixture.number(number)])
 
     def _given(self, first: int, lanes: int) -> list[int]:
-        """For each task, how many of the batches of this lane before `first` are of it."""
+        """For each workload, how many of the batches of this lane before `first` are of it."""
         before = self.mixture.schedule(0, first)[first % lanes :: lanes]
-        return np.bincount(before, minlength=len(self.mixture.tasks)).tolist()
+        return np.bincount(before, minlength=len(self.supplies)).tolist()
 
-    def _batches(self, task: Task, given: int, lane: int, lanes: int) -> Iterator[Batch]:
-        """The batches of one task in a lane, from number `given` on."""
+    def _batches(self, supply: Supply, given: int, lane: int, lanes: int) -> Iterator[Batch]:
+        """The batches of one workload in a lane, from number `given` on."""
         first, skipped = divmod(given, self.bucket)
-        samples = self._stream(task, lane, lanes).samples(first * self.bucket * self.batch_size)
+        samples = self._stream(supply, lane, lanes).samples(first * self.bucket * self.batch_size)
         for number in count(first):
             drawn = list(islice(samples, self.bucket * self.batch_size))
-            generator = np.random.default_rng((self.mixture.seed, crc32(task.spec.encode()), self.rank, lane, number))
-            yield from self._divide(task, drawn, generator)[skipped:]
+            generator = np.random.default_rng((self.mixture.seed, supply.seed, self.rank, lane, number))
+            yield from self._divide(supply.workload, drawn, generator)[skipped:]
             skipped = 0
 
-    def _divide(self, task: Task, samples: Sequence[Sample], generator: np.random.Generator) -> list[Batch]:
+    def _divide(
+        self, workload: Workload, drawn: Sequence[Sample | Fault], generator: np.random.Generator
+    ) -> list[Batch]:
         """Batches of like lengths, in random order."""
-        sequences = [self.tokenizer.encode(task, sample) for sample in samples]
-        order = np.arange(len(samples))
+        tokenizer = self.tokenizer.with_schema(workload.schema)
+        entries = [encode(tokenizer, workload.task, one) for one in drawn]
+        order = np.arange(len(entries))
         if self.bucket > 1:
-            order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
+            lengths = [len(entry.sequence) if isinstance(entry, Encoded) else 0 for entry in entries]
+            order = np.argsort(lengths, kind="stable")
         groups = generator.permutation(order.reshape(self.bucket, self.batch_size))
-        pad = self.tokenizer.vocabulary.pad
-        return [stack(task, [samples[i].key for i in rows], [sequences[i] for i in rows], pad) for rows in groups]
+        return [collate(tokenizer, workload, [entries[row] for row in rows]) for rows in groups.tolist()]
 
-    def _stream(self, task: Task, lane: int, lanes: int) -> SampleStream:
-        shards = self.shards[task.spec]
+    def _stream(self, supply: Supply, lane: int, lanes: int) -> SampleStream:
         order = SampleOrder(
-            counts=[shard.samples for shard in shards],
-            seed=(self.mixture.seed, crc32(task.spec.encode())),
+            counts=[shard.samples for shard in supply.shards],
+            seed=(self.mixture.seed, supply.seed),
             reader=self.rank * lanes + lane,
             readers=self.ranks * lanes,
             window=self.window,
         )
-        return SampleStream(self.root, shards, order, task.name == "question_answering", self._cache)
+        schema = self.tokenizer.with_schema(supply.workload.schema).schema
+        return SampleStream(supply, order, schema, self._cache)
 
 
 class ResumableLoader(DataLoader[Batch]):

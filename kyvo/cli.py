@@ -1,6 +1,7 @@
 """The `kyvo` command: training and evaluation through LightningCLI, and plain functions turned into commands."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,10 +18,12 @@ TRAINER_COMMANDS = {
     "predict": "write what the model generates for test data",
 }
 FUNCTIONS = {
-    "data make": ("data_modules.make:make", "make a world: scenes, pictures, questions, instructions, into shards"),
+    "data make": ("data_modules.command:make_world", "make a world of scenes, pictures, questions and edits"),
+    "data pack": ("data_modules.command:pack_source", "pack a published data set, or your own, into shards"),
     "data code": ("data_modules.coding:code", "add image codes to shards"),
     "data check": ("data_modules.inspection:check", "read every sample of a data set and name the first bad one"),
-    "data show": ("data_modules.inspection:show", "print samples as coloured token sequences"),
+    "data show": ("data_modules.showing:show", "print samples as coloured token sequences"),
+    "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
 }
 """What runs besides the trainer: module and function, imported only when called, and one line of help."""
 
@@ -51,7 +54,9 @@ def _dispatch(words: list[str]) -> None:
     name = " ".join(words[:2])
     if name not in FUNCTIONS:
         raise ValueError(f"there is no command {name!r}; see kyvo --help")
-    run_function(name, words[2:])
+    result = run_function(name, words[2:])
+    if result is not None:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 
 def usage() -> str:

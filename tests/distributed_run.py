@@ -16,10 +16,9 @@ from callbacks.editing import Editing
 from callbacks.jaccard import Jaccard
 from callbacks.question_answering import QuestionAnswering
 from callbacks.well_formed import WellFormed
-from data_modules.batches import collate
 from data_modules.clevr import ClevrDataModule
 from kyvo.task import Task
-from tests.worlds import random_sample, tiny_module
+from tests.worlds import batch_of, random_sample, tiny_module
 
 TASKS = {"I-3": 1.0, "I+3+Q-A": 1.0, "3+T-3": 1.0}
 
@@ -42,7 +41,7 @@ def train() -> list[float]:
     cut = [range(0, 2), range(2, 6)] if ranks == 2 else [range(0, 6)]
     task = Task.parse("I+3+T-I+3")
     batches = [
-        collate(module.tokenizer, task, [random_sample(10 * step + seed) for seed in cut[rank]]) for step in range(2)
+        batch_of(module.tokenizer, task, [random_sample(10 * step + seed) for seed in cut[rank]]) for step in range(2)
     ]
     trainer(max_steps=2, gradient_clip_val=1.0).fit(module, DataLoader(batches, batch_size=None))
     return [float(parameter.double().norm()) for parameter in module.parameters()]

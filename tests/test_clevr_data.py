@@ -1,21 +1,25 @@
 """The CLEVR data module: making the world, what each loader gives, and what is refused."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from lightning.pytorch import Trainer
 
 from data_modules.clevr import ClevrDataModule
-from data_modules.coding import _code_shard, _Coding
+from data_modules.coding import add_codes
 from data_modules.evaluation import EvaluationStream
 from data_modules.families import members_of, task_shards
 from data_modules.index import Index
 from data_modules.inspection import check
+from data_modules.mixing import Mixture
 from data_modules.records import load_records
 from data_modules.shards import ShardWriter, read_shard
+from data_modules.stream import BatchStream, Supply
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from tests.tiny_world import make_coded_world, tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
+from tests.worlds import workload
 
 TASKS = {"3-I": 1.0, "I-3": 2.0, "I+3+Q-A": 1.0, "3+T-3": 1.0}
 
@@ -68,7 +72,7 @@ def test_a_limit_restricts_training_to_the_first_scenes(root):
 def _evaluation(root, spec, rank=0, ranks=1, batch_size=2, questions=3, split="val"):
     task = Task.parse(spec)
     shards = task_shards(Index.read(root), task, split)
-    return EvaluationStream(root, shards, tiny_tokenizer(), task, batch_size, questions, rank, ranks)
+    return EvaluationStream(Supply(workload(task), root, shards), tiny_tokenizer(), batch_size, questions, rank, ranks)
 
 
 @pytest.mark.parametrize("spec", ["I-3", "I+3+Q-A", "3+T-3"])
@@ -158,6 +162,13 @@ def test_members_of_a_task():
     assert members_of(Task.parse("I+T-3")) == {"image.codes.npy", "instruction.json", "target.scene.json"}
 
 
+def _run(stream):
+    """What the data module does with the first batches of a stream."""
+    data = ClevrDataModule("", tiny_tokenizer(), TASKS)
+    for batch in islice(stream, 3):
+        data.on_before_batch_transfer(batch, 0)
+
+
 def test_a_trainer_takes_the_module(root):
     from tests.test_stream import _Recorder
 
@@ -170,7 +181,8 @@ def test_a_trainer_takes_the_module(root):
     trainer = Trainer(accelerator="cpu", max_steps=3, num_sanity_val_steps=0, limit_train_batches=3, **quiet)
     trainer.fit(model, _data(root))
     assert [seen[:3] for seen in model.seen][3:6] == [("val", 0, "3-I"), ("val", 0, "3-I"), ("val", 1, "I-3")]
-    assert [seen[0] for seen in model.seen][:3] == [_data(root).mixture.task(number).spec for number in range(3)]
+    drawn = Mixture(list(TASKS.values()), 0).schedule(0, 3)
+    assert [seen[0] for seen in model.seen][:3] == [list(TASKS)[number] for number in drawn]
 
 
 @pytest.mark.parametrize("use", ["check", "code", "train", "evaluate"])
@@ -183,12 +195,12 @@ def test_a_member_that_one_key_lacks_is_named_by_whoever_reads_it(root, tmp_path
         for number, raw in enumerate(raws):
             writer.write(raw.key, {k: v for k, v in raw.members.items() if number != 1 or k != "scene.json"})
     shards, tokenizer = Index.read(tmp_path).shards("train"), tiny_tokenizer()
-    stream = EvaluationStream(tmp_path, shards, tokenizer, Task.parse("I-3"), 4)
+    supply = Supply(workload("I-3"), tmp_path, shards)
     acts = {
         "check": lambda: check(tmp_path),
-        "code": lambda: _code_shard(_Coding(tmp_path, "train", shards[1], tokenizer.image, "x", 4)),
-        "train": lambda: load_records(broken, 2, tokenizer.schema, shards[1].complete_members),
-        "evaluate": lambda: list(stream),
+        "code": lambda: add_codes(tmp_path, tiny_image_tokenizer(1)),
+        "train": lambda: _run(BatchStream([supply], tokenizer, Mixture([1.0]), 8)),
+        "evaluate": lambda: _run(EvaluationStream(supply, tokenizer, 4)),
     }
-    with pytest.raises(ValueError, match=rf"train-000001\.tar: key '{raws[1].key}': member 'scene\.json' is missing"):
+    with pytest.raises(ValueError, match=rf"train-000001\.tar: key '{raws[1].key}': member 'scene\.json': missing"):
         acts[use]()

@@ -5,7 +5,7 @@ import torch
 
 from kyvo.generation.decode import Sampling, generate, pad_left
 from kyvo.task import Task
-from tests.worlds import random_sample, tiny_module
+from tests.worlds import random_sample, tiny_module, workload
 
 SPECS = ["3-I", "I-3", "I+3+T-I+3", "I+3+Q-A", "3+T-3"]
 
@@ -25,7 +25,7 @@ def module():
 def test_random_weights_write_well_formed_outputs_in_batch(module, spec, sampling):
     task = Task.parse(spec)
     module.sampling = sampling
-    for written in module.generate(task, [random_sample(seed) for seed in range(12)]):
+    for written in module.generate(workload(task), [random_sample(seed) for seed in range(12)]):
         assert written.malformed == 0
         assert ("image" in task.outputs) == (written.image is not None and written.image.shape == (64,))
         assert ("scene" in task.outputs) == (written.scene is not None)

@@ -23,7 +23,7 @@ def world(tmp_path_factory):
     view = ClevrWorld(image_size=(32, 32), objects=(1, 3), extent=1.5, focal=1.8, min_visible_pixels=20.0)
     make(root, tiny_recipe(world=view, scenes={"train": 4, "val": 5}), workers=1)
     network = ImageNetwork((32, 32), patch=4, **SIZES, attention=(), mid_attention=False)
-    add_codes(root, ImageTokenizer(build_vq_model(network)), workers=1)
+    add_codes(root, ImageTokenizer(build_vq_model(network)))
     return root
 
 

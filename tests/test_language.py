@@ -5,20 +5,19 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
-from data_modules.batches import collate
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.language import LanguageModule, LossConfig
 from kyvo.training.loss import reference_loss
 from kyvo.training.optimizer import OptimizerConfig
-from tests.worlds import TINY, random_sample, tiny_module
+from tests.worlds import TINY, batch_of, random_sample, tiny_module
 
 TASK = Task.parse("I+3+T-I+3")
 
 
 def _batch(module, seeds, task=TASK):
-    return collate(module.tokenizer, task, [random_sample(seed) for seed in seeds])
+    return batch_of(module.tokenizer, task, [random_sample(seed) for seed in seeds])
 
 
 @pytest.mark.parametrize("spec", ["3-I", "I-3", "I+3+T-I+3", "I+3+Q-A"])

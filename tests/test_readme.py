@@ -39,7 +39,7 @@ def test_trainer_commands_parse(words, monkeypatch):
 def test_data_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     commands = [words for words in COMMANDS if words[0] == "data"]
-    assert [words[1] for words in commands] == ["make", "check", "show"]
+    assert [words[1] for words in commands] == ["make", "make", "pack", "code", "check", "show"]
     for words in commands:
         cli.main(words)
     assert "[SCENE-START]" in capfd.readouterr().out

@@ -1,5 +1,6 @@
 """The training stream: every sample once an epoch, and resuming that continues to the letter."""
 
+import re
 from collections import Counter
 from itertools import islice
 
@@ -12,11 +13,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.families import task_shards
 from data_modules.index import Index
-from data_modules.mixture import TaskMixture
+from data_modules.mixing import Mixture
 from data_modules.order import SampleOrder
-from data_modules.stream import BatchStream, RecordCache, ResumableLoader, SampleStream
+from data_modules.stream import BatchStream, RecordCache, ResumableLoader, SampleStream, Supply
 from kyvo.task import Task
 from tests.tiny_world import make_coded_world, tiny_tokenizer
+from tests.worlds import workload
 
 TASKS = {"3-I": 1.0, "I-3": 2.0, "I+3+Q-A": 1.0, "3+T-3": 1.0}
 
@@ -28,8 +30,9 @@ def root(tmp_path_factory):
 
 def _stream(root, tasks=TASKS, batch_size=2, rank=0, ranks=1, **options):
     index = Index.read(root)
-    shards = {spec: task_shards(index, Task.parse(spec), "train") for spec in tasks}
-    return BatchStream(root, shards, tiny_tokenizer(), TaskMixture(tasks, 3), batch_size, rank, ranks, **options)
+    supplies = [Supply(workload(spec), root, task_shards(index, Task.parse(spec), "train")) for spec in tasks]
+    mixture = Mixture(list(tasks.values()), 3)
+    return BatchStream(supplies, tiny_tokenizer(), mixture, batch_size, rank, ranks, **options)
 
 
 def _loader(root, length=5, num_workers=0, **options):
@@ -89,7 +92,7 @@ def test_a_window_mixes_its_shards():
 def test_too_few_shards_are_refused(root):
     with pytest.raises(ValueError, match="fewer shards than workers x ranks: 2 shards for 3 readers"):
         SampleOrder(counts=[1, 1], seed=(0,), readers=3)
-    with pytest.raises(ValueError, match=r"task 3-I has 5 shards for 3 workers x 2 ranks"):
+    with pytest.raises(ValueError, match=r"task 3-I has 5 shards in .* for 3 workers x 2 ranks"):
         _loader(root, num_workers=3, ranks=2)
 
 
@@ -98,9 +101,9 @@ def test_too_few_shards_are_refused(root):
 
 def test_a_batch_is_of_one_task_the_same_on_all_ranks(root):
     batches = [list(islice(_stream(root, rank=rank, ranks=2), 30)) for rank in range(2)]
-    mixture = TaskMixture(TASKS, 3)
+    drawn = [list(TASKS)[number] for number in Mixture(list(TASKS.values()), 3).schedule(0, 30)]
     for rank in batches:
-        assert [batch.task for batch in rank] == [mixture.task(number) for number in range(30)]
+        assert [batch.task.spec for batch in rank] == drawn
     assert {len(batch) for rank in batches for batch in rank} == {2}
 
 
@@ -109,7 +112,7 @@ def test_an_epoch_of_all_ranks_holds_each_sample_once(root, ranks):
     keys = Counter()
     for rank in range(ranks):
         stream = _stream(root, {"I-3": 1.0}, batch_size=1, rank=rank, ranks=ranks)
-        order = stream._stream(Task.parse("I-3"), 0, 1).order
+        order = stream._stream(stream.supplies[0], 0, 1).order
         size = sum(order.counts[shard] for shard in order.share(0))
         keys.update(key for batch in islice(stream, size) for key in batch.keys)
     assert keys == Counter({f"train-{number:06d}": 1 for number in range(10)})
@@ -127,20 +130,20 @@ def test_questions_are_drawn_anew_at_each_visit(root):
 
 def test_a_cache_drops_the_longest_unused_shard_but_batches_stay_the_same(root):
     _same(list(islice(_stream(root, cache_samples=1, window=1), 20)), list(islice(_stream(root, window=1), 20)))
-    cache = RecordCache(tiny_tokenizer().schema, capacity=4)
-    shards = Index.read(root).shards("train")[:3]
-    loaded = [cache.load(root, shard) for shard in shards]
-    assert cache.load(root, shards[2]) is loaded[2]
-    assert cache.load(root, shards[0]) is not loaded[0]
+    cache, schema = RecordCache(capacity=4), tiny_tokenizer().schema
+    supply = Supply(workload("I-3"), root, Index.read(root).shards("train")[:3])
+    loaded = [cache.load(supply, shard, schema) for shard in supply.shards]
+    assert cache.load(supply, supply.shards[2], schema) is loaded[2]
+    assert cache.load(supply, supply.shards[0], schema) is not loaded[0]
 
 
 def test_a_scene_without_questions_is_named(root):
     index = Index.read(root)
     shards = index.shards("train-edits")
     order = SampleOrder([shard.samples for shard in shards], (0,))
-    stream = SampleStream(root, shards, order, True, RecordCache(tiny_tokenizer().schema, 10))
-    with pytest.raises(ValueError, match=r"train-edits-\d+\.tar: key 'train-.*' holds no question"):
-        next(stream.samples())
+    supply = Supply(workload("I+3+Q-A"), root, shards)
+    fault = next(SampleStream(supply, order, tiny_tokenizer().schema, RecordCache(10)).samples())
+    assert re.search(r"train-edits-\d+\.tar: key 'train-.*': member 'question.json': holds no question", str(fault))
 
 
 def test_buckets_hold_the_same_samples_in_batches_of_like_length(root):

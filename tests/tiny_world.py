@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from data_modules.coding import add_codes
-from data_modules.make import WorldRecipe, make
+from data_modules.make import make
+from data_modules.recipes.clevr import ClevrRecipe
 from data_modules.worlds.clevr import ClevrWorld
 from kyvo.models.image_vq import ImageNetwork, build_vq_model
 from kyvo.tokenizers.images import ImageTokenizer
@@ -15,10 +16,10 @@ from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 VIEW = ClevrWorld(image_size=(32, 32), objects=(1, 3), extent=1.5, focal=1.8, min_visible_pixels=20.0)
 
 
-def tiny_recipe(**changes) -> WorldRecipe:
+def tiny_recipe(**changes) -> ClevrRecipe:
     """8 scenes for training in 4 shards, 5 for validation in 3, 3 questions and 2 edits each."""
     defaults = {"world": VIEW, "scenes": {"train": 8, "val": 5}, "questions": 3, "edits": 2, "scenes_per_shard": 2}
-    return WorldRecipe(**(defaults | changes))
+    return ClevrRecipe(**(defaults | changes))
 
 
 @cache
@@ -40,10 +41,10 @@ def tiny_tokenizer() -> UnifiedTokenizer:
 def make_coded_world(root: Path, **changes) -> Path:
     """The tiny world in a folder, made and coded."""
     make(root, tiny_recipe(**changes), workers=1)
-    add_codes(root, tiny_image_tokenizer(), workers=1)
+    add_codes(root, tiny_image_tokenizer())
     return root
 
 
 def files_of(root: Path) -> dict[str, bytes]:
     """Contents of the files of a folder by name."""
-    return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(root.glob("*.*")) if path.name[0] != "."}

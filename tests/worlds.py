@@ -1,13 +1,17 @@
 """Small samples and models that several tests share."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
+from data_modules.batches import Batch, collate, encode
 from kyvo.sample import Sample
 from kyvo.scene import SCHEMAS
+from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.language import Backbone, LanguageModule, NewEmbeddings
+from kyvo.workload import Workload
 
 TINY = Backbone(hidden_size=32, layers=2, heads=2)
 CODES = 64
@@ -36,6 +40,18 @@ def random_sample(seed: int, codes: int = 512) -> Sample:
         target_text=rng.choice(["red", "True", "3"]),
         kind="query_color",
     )
+
+
+def workload(task: Task | str) -> Workload:
+    """A task on CLEVR scenes."""
+    parsed = Task.parse(task) if isinstance(task, str) else task
+    return Workload(parsed, "clevr", label=parsed.name)
+
+
+def batch_of(tokenizer: UnifiedTokenizer, task: Task | str, samples: Sequence[Sample], keep: bool = False) -> Batch:
+    """A batch of CLEVR samples of one task."""
+    kind = workload(task)
+    return collate(tokenizer, kind, [encode(tokenizer, kind.task, sample) for sample in samples], keep)
 
 
 def tiny_module(**options) -> LanguageModule:

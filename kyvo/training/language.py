@@ -17,11 +17,11 @@ from torchmetrics import MeanMetric
 from kyvo.generation.decode import Sampling, generate
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
 from kyvo.sample import Sample
-from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
 from kyvo.training.loss import NumberTargets, weighted_cross_entropy
 from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.workload import Workload
 
 Recipe = Literal["fft", "lora", "scratch"]
 
@@ -37,7 +37,7 @@ class TokenBatch(Protocol):
 
     ids: Tensor
     weights: Tensor
-    task: Task
+    workload: Workload
     samples: Sequence[Sample]
 
     def first(self, count: int) -> "TokenBatch":
@@ -247,7 +247,7 @@ class LanguageModule(LightningModule):
         """Return the loss summed, not averaged: `on_before_optimizer_step` divides the gradients once, exactly."""
         total, cells = self.loss_sum(batch.ids, batch.weights)
         self._cells = self._cells.to(cells.device) + cells.detach()
-        self.log(f"train/{batch.task.name}/loss", total.detach() / cells, batch_size=len(batch.ids))
+        self.log(f"train/{batch.workload.label}/loss", total.detach() / cells, batch_size=len(batch.ids))
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -271,7 +271,7 @@ class LanguageModule(LightningModule):
 
     def predict_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> Written:
         """Write the outputs of a batch."""
-        return {"written": self.generate(batch.task, batch.samples)}
+        return {"written": self.generate(batch.workload, batch.samples)}
 
     def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> Written:
         self._seen = len(batch.ids) + (self._seen if batch_idx else 0)
@@ -282,7 +282,7 @@ class LanguageModule(LightningModule):
             batch = batch.first(kept)
         total, cells = self.loss_sum(batch.ids, batch.weights)
         # A mean over supervised tokens, whatever the batches; Lightning's own mean would round their number over ranks.
-        name = batch.task.name
+        name = batch.workload.label
         if name not in self.losses:
             self.losses[name] = MeanMetric().to(self.device)
         metric = cast(MeanMetric, self.losses[name])
@@ -295,13 +295,14 @@ class LanguageModule(LightningModule):
             add_dataloader_idx=False,
             metric_attribute=f"losses.{name}",
         )
-        return {"written": self.generate(batch.task, batch.samples)}
+        return {"written": self.generate(batch.workload, batch.samples)}
 
-    def generate(self, task: Task, samples: Sequence[Sample]) -> list[Generation]:
-        """Write the outputs of a task for samples, in one batch."""
-        prompts = [torch.as_tensor(self.tokenizer.prompt(task, sample)) for sample in samples]
-        ids = generate(self.model, self.tokenizer.grammar(task), prompts, self.sampling)
-        return [self.tokenizer.decode(task, row) for row in ids.cpu().numpy()]
+    def generate(self, workload: Workload, samples: Sequence[Sample]) -> list[Generation]:
+        """Write the outputs of a task on a data set for samples, in one batch."""
+        task, tokenizer = workload.task, self.tokenizer.with_schema(workload.schema)
+        prompts = [torch.as_tensor(tokenizer.prompt(task, sample)) for sample in samples]
+        ids = generate(self.model, tokenizer.grammar(task), prompts, self.sampling)
+        return [tokenizer.decode(task, row) for row in ids.cpu().numpy()]
 
     # ---- optimiser --------------------------------------------------------------------------------------------
 
