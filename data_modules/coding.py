@@ -4,6 +4,7 @@ B pictures of a batch, H and W their size in pixels, N codes of a picture.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,14 +48,17 @@ def code(
         num_nodes: Number of nodes.
         precision: As Lightning's trainer takes it; the quantisation itself is always in float32.
     """
+    tokenizer = ImageTokenizer.from_pretrained(image_tokenizer)
+    coding = _Coding.of(Path(root), tokenizer, batch_size, num_workers)
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
         precision=precision,  # type: ignore[arg-type]
-        **_QUIET,
+        callbacks=[_Recoder(coding)],
+        **_PLAIN,
     )
-    _run(trainer, Path(root), ImageTokenizer.from_pretrained(image_tokenizer), batch_size, num_workers)
+    trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
 
 
 def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> None:
@@ -66,11 +70,19 @@ def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> No
     Raises:
         ValueError: If the images don't have the tokenizer's size (named by shard and key).
     """
-    # Called inside of another trainer's run: whatever cluster that one belongs to, this one is alone.
-    trainer = Trainer(devices=1, plugins=[LightningEnvironment()], **_QUIET)
-    device = tokenizer.device
-    _run(trainer, root, tokenizer, batch_size, num_workers=0)
-    tokenizer.to(device)
+    coding, device = _Coding.of(root, tokenizer, batch_size, num_workers=0), tokenizer.device
+    if not coding.jobs:
+        return
+    # Called inside of another trainer's run: whatever cluster that one belongs to, this one is alone, and what it would
+    # say of the machine has been said.
+    talk, level = logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.pytorch").level
+    talk.setLevel(logging.WARNING)
+    try:
+        trainer = Trainer(devices=1, plugins=[LightningEnvironment()], callbacks=[_Recoder(coding)], **_PLAIN)
+        trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
+    finally:
+        talk.setLevel(level)
+        tokenizer.to(device)
 
 
 def fingerprint(tokenizer: ImageTokenizer) -> str:
@@ -83,27 +95,12 @@ def fingerprint(tokenizer: ImageTokenizer) -> str:
     return digest.hexdigest()[:16]
 
 
-_QUIET: dict[str, Any] = {
+_PLAIN: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "use_distributed_sampler": False,
 }
-
-
-def _run(trainer: Trainer, root: Path, tokenizer: ImageTokenizer, batch_size: int, num_workers: int) -> None:
-    index, mark = Index.read(root), fingerprint(tokenizer)
-    jobs = [
-        _Job(family, shard)
-        for family, shards in index.families.items()
-        for shard in shards
-        if shard.has_images and shard.image_tokenizer != mark
-    ]
-    if not jobs:
-        return
-    trainer.callbacks.append(_Recoder(root, jobs, mark))  # type: ignore[attr-defined]
-    pictures = PictureDataModule(root, jobs, tokenizer.size, batch_size, num_workers)
-    trainer.predict(ImageCoder(tokenizer), pictures, return_predictions=False)
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,40 @@ class _Job:
 
     family: str
     shard: Shard
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """What is to be coded, and how.
+
+    Args:
+        root: Folder of the shards.
+        jobs: The shards that hold pictures and no codes of the tokenizer.
+        mark: Fingerprint of the tokenizer.
+        size: Height and width that it reads.
+        batch_size: Pictures of a batch, at most.
+        num_workers: Processes that decode on each rank.
+    """
+
+    root: Path
+    jobs: Sequence[_Job]
+    mark: str
+    size: tuple[int, int]
+    batch_size: int
+    num_workers: int
+
+    @classmethod
+    def of(cls, root: Path, tokenizer: ImageTokenizer, batch_size: int, num_workers: int) -> "_Coding":
+        """What a tokenizer has to do in a folder."""
+        mark = fingerprint(tokenizer)
+        jobs = [
+            _Job(family, shard)
+            for family, shards in Index.read(root).families.items()
+            for shard in shards
+            if shard.has_images and shard.image_tokenizer != mark
+        ]
+        height, width = tokenizer.size
+        return cls(root, jobs, mark, (height, width), batch_size, num_workers)
 
 
 @dataclass(frozen=True)
@@ -139,22 +170,14 @@ class PictureStream(IterableDataset[PictureBatch]):
     """The pictures of the shards that fall to one rank.
 
     Args:
-        root: Folder of the shards.
-        jobs: The shards of all ranks.
-        size: Height and width that the image tokenizer reads.
-        batch_size: Pictures of a batch, at most.
+        coding: What is to be coded.
         rank: This process.
         ranks: Number of processes.
     """
 
-    def __init__(
-        self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], batch_size: int, rank: int = 0, ranks: int = 1
-    ) -> None:
-        self.root = root
-        self.jobs = jobs
-        self.size = size
-        self.batch_size = batch_size
-        self.mine = range(rank, len(jobs), ranks)
+    def __init__(self, coding: _Coding, rank: int = 0, ranks: int = 1) -> None:
+        self.coding = coding
+        self.mine = range(rank, len(coding.jobs), ranks)
 
     def __iter__(self) -> Iterator[PictureBatch]:
         info = torch.utils.data.get_worker_info()
@@ -165,10 +188,10 @@ class PictureStream(IterableDataset[PictureBatch]):
     def _batches(self, job: int) -> Iterator[PictureBatch]:
         places: list[tuple[int, str]] = []
         pictures: list[np.ndarray] = []
-        for number, raw in enumerate(read_shard(self.root / self.jobs[job].shard.name)):
+        for number, raw in enumerate(read_shard(self.coding.root / self.coding.jobs[job].shard.name)):
             for member, target in _pictures(raw):
                 # One picture is held back, so that the last batch is known to be the last.
-                if len(places) == self.batch_size:
+                if len(places) == self.coding.batch_size:
                     yield PictureBatch(job, tuple(places), image_batch(pictures), last=False)
                     places, pictures = [], []
                 places.append((number, target))
@@ -178,9 +201,9 @@ class PictureStream(IterableDataset[PictureBatch]):
 
     def _decode(self, raw: RawSample, member: str) -> np.ndarray:
         picture: np.ndarray = raw.decode(member)
-        if picture.shape[:2] != tuple(self.size):
+        if picture.shape[:2] != self.coding.size:
             where = f"{raw.shard}: key {raw.key!r}: member {member!r}"
-            raise ValueError(f"{where} is {picture.shape[:2]} pixels, the image tokenizer codes {tuple(self.size)}")
+            raise ValueError(f"{where} is {picture.shape[:2]} pixels, the image tokenizer codes {self.coding.size}")
         return picture
 
 
@@ -188,29 +211,19 @@ class PictureDataModule(LightningDataModule):
     """The pictures to code, shared out by shards over the ranks.
 
     Args:
-        root: Folder of the shards.
-        jobs: The shards to code.
-        size: Height and width that the image tokenizer reads.
-        batch_size: Pictures of a batch, at most.
-        num_workers: Processes that decode on each rank.
+        coding: What is to be coded.
     """
 
-    def __init__(
-        self, root: Path, jobs: Sequence[_Job], size: tuple[int, int], batch_size: int, num_workers: int
-    ) -> None:
+    def __init__(self, coding: _Coding) -> None:
         super().__init__()
-        self.root = root
-        self.jobs = jobs
-        self.size = size
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.coding = coding
 
     def predict_dataloader(self) -> DataLoader[PictureBatch]:
         """The pictures of this rank: known only now, when the processes have been started."""
         assert self.trainer is not None  # Lightning sets it before it asks
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        stream = PictureStream(self.root, self.jobs, self.size, self.batch_size, rank, ranks)
-        return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
+        stream = PictureStream(self.coding, rank, ranks)
+        return DataLoader(stream, batch_size=None, num_workers=self.coding.num_workers)
 
 
 def _pictures(raw: RawSample) -> Iterator[tuple[str, str]]:
@@ -242,9 +255,7 @@ class ImageCoder(LightningModule):
 class _Recoder(Callback):
     """Gathers the codes of each shard and writes it anew when they are complete."""
 
-    root: Path
-    jobs: Sequence[_Job]
-    mark: str
+    coding: _Coding
     codes: dict[int, dict[tuple[int, str], np.ndarray]] = field(default_factory=dict)
 
     def on_predict_batch_end(
@@ -255,12 +266,12 @@ class _Recoder(Callback):
         held = self.codes.setdefault(batch.job, {})
         held.update(zip(batch.places, rows, strict=True))
         if batch.last:
-            self._write(self.jobs[batch.job], self.codes.pop(batch.job))
+            self._write(self.coding.jobs[batch.job], self.codes.pop(batch.job))
 
     def _write(self, job: _Job, codes: dict[tuple[int, str], np.ndarray]) -> None:
-        raws = list(read_shard(self.root / job.shard.name))
+        raws = list(read_shard(self.coding.root / job.shard.name))
         members = [dict(raw.members) for raw in raws]
         for (number, member), row in codes.items():
             members[number][member] = encode_npy(row)
-        shard = rewrite_shard(self.root, job.shard, raws, members)
-        Index.enter(self.root, job.family, replace(shard, image_tokenizer=self.mark))
+        shard = rewrite_shard(self.coding.root, job.shard, raws, members)
+        Index.enter(self.coding.root, job.family, replace(shard, image_tokenizer=self.coding.mark))

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from data_modules.storage import Root, locate, open_stream
+from data_modules.storage import Root, is_remote, locate, open_stream
 from kyvo.scene import SCHEMAS, SceneSchema, get_schema
 
 FILE_NAME = "index.json"
@@ -98,6 +98,13 @@ class Index:
         if form != FORMAT:
             raise ValueError(f"{location} has format {form!r}, expected {FORMAT!r}")
         return index
+
+    @classmethod
+    def is_packed(cls, root: Root) -> bool:
+        """Whether a folder holds what was packed from a source, and so is not to be made."""
+        if is_remote(root) or not (Path(root) / FILE_NAME).is_file():
+            return is_remote(root)
+        return any("source" in settings for settings in cls.read(root).settings.values())
 
     def write(self, root: Path) -> None:
         """Write `index.json`, in one step as seen by readers."""

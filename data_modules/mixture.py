@@ -46,7 +46,8 @@ class DataSet:
         test_limit: Test, and predict, on the first so many scenes or edits of each task only.
         val_split: The split that validation reads.
         test_split: The split that test and prediction read; `val` where no test split was made.
-        make: The world to make in `root`, as far as it isn't there yet; None to take what is there.
+        make: The world to make in `root`, as far as it isn't there yet and nothing was packed there; None to take what
+            is there.
     """
 
     root: str
@@ -150,13 +151,15 @@ class MixtureDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Make what is missing of the worlds, and code the pictures that have no codes.
 
+        A folder that holds a packed data set is taken as it is, so that one config serves the real data and the made.
+
         Raises:
             ValueError: If a root holds another world.
         """
         for data in self.datasets.values():
             if is_remote(data.root):
                 continue
-            if data.make is not None:
+            if data.make is not None and not Index.is_packed(data.root):
                 make(Path(data.root), data.make, self.workers)
             image = self.tokenizer.image
             # Codes of another tokenizer are never replaced unasked: `setup` refuses them.

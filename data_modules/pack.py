@@ -148,8 +148,9 @@ def _scaled_mask(record: bytes, published: tuple[int, int], size: tuple[int, int
     scene = decode_json(record)
     if not isinstance(scene, dict) or scene.get("mask") is None or published == size:
         return record
-    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(size, published, strict=True))
-    mask = from_run_lengths(scene["mask"], published)[np.ix_(rows.astype(int), columns.astype(int))]
+    # The pixel that lies under the middle of each new one.
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, published, strict=True))
+    mask = from_run_lengths(scene["mask"], published)[np.ix_(rows, columns)]
     return encode_json(scene | {"mask": run_lengths(mask)})
 
 

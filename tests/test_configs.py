@@ -1,5 +1,7 @@
 """Every config that ships parses with its own command."""
 
+from pathlib import Path
+
 import pytest
 from jsonargparse import Namespace
 
@@ -15,5 +17,6 @@ def test_config_parses(name, monkeypatch, tmp_path):
     # Parsing and validation happen before this hook; nothing is built.
     monkeypatch.setattr(KyvoCLI, "instantiate_classes", lambda self: parsed.append(self.config))
     monkeypatch.setattr(KyvoCLI, "_run_subcommand", lambda self, subcommand: None)
-    cli.run_trainer(["fit", "-c", name])
+    base = [] if "model:" in Path(cli.find_config(name)).read_text() else ["-c", "quickstart"]
+    cli.run_trainer(["fit", *base, "-c", name])
     assert parsed[0].fit.trainer.max_steps > 0

@@ -62,6 +62,13 @@ class ClevrRecipe(WorldRecipe):
             return None
         return QuestionEngine(self.templates, self.families, self.longest, self.synonyms, self.questions)
 
+    def settings(self, split: str) -> dict[str, Any]:
+        """As of every recipe, without what differs between machines and not between pictures."""
+        settings = super().settings(split)
+        if settings["blender"]:
+            settings["blender"] = {"samples": settings["blender"]["samples"], "assets": settings["blender"]["assets"]}
+        return settings
+
     def samples(self, split: str, scenes: range) -> dict[str, list[Files]]:
         """The scenes with their pictures, and their edits."""
         made: dict[str, list[Files]] = {family: [] for family in self.shard_families(split)}

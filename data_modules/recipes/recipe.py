@@ -61,7 +61,8 @@ class WorldRecipe(ABC):
     def settings(self, split: str) -> dict[str, Any]:
         """What the index records of a split, as JSON gives it back."""
         settings = {**asdict(self), "scenes": self.scenes[split], "recipe": type(self).__name__}
-        return json.loads(json.dumps(settings, default=str))
+        plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        return plain
 
     def generator(self, split: str, number: int) -> random.Random:
         """The source of all that is drawn for a scene."""

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from data_modules.worlds.camera import BASE_LOCATION, FOCAL_OVER_SENSOR
-from data_modules.worlds.geometry import _PROFILE_S, _PROFILE_Z, CUBE_ROUNDING, CYLINDER_ROUNDING, Ground
+from data_modules.worlds.geometry import CUBE_ROUNDING, CYLINDER_ROUNDING, PROFILE_S, PROFILE_Z, Ground
 from data_modules.worlds.lights import BASE_LAMPS, Lights
 from data_modules.worlds.materials import GROUND_ALBEDO
 from kyvo.clevr import COLORS
@@ -123,8 +123,8 @@ def _ground() -> Job:
     return {
         "albedo": GROUND_ALBEDO,
         "direction": Ground.SWEEP.tolist(),
-        "distances": list(_PROFILE_S),
-        "heights": list(_PROFILE_Z),
+        "distances": list(PROFILE_S),
+        "heights": list(PROFILE_Z),
     }
 
 

@@ -231,13 +231,13 @@ class Solids:
 
 # Profile of the ground, measured on CLEVR's base scene: height over the distance along SWEEP.
 # fmt: off
-_PROFILE_S = (
+PROFILE_S = (
     -9.546, -4.138, -2.544, -1.048, 0.356, 1.67, 2.9, 4.048, 5.12, 6.118, 7.047, 7.909, 8.71, 9.451, 10.136, 10.769,
     11.353, 11.891, 12.385, 12.839, 13.256, 13.639, 13.989, 14.31, 14.604, 14.874, 15.121, 15.349, 15.559, 15.753,
     15.934, 16.103, 16.262, 16.412, 16.556, 16.695, 16.831, 16.964, 17.097, 17.229, 17.364, 17.5, 17.641, 17.785,
     17.935, 18.091,
 )
-_PROFILE_Z = (
+PROFILE_Z = (
     0, 0, 0.001, 0.003, 0.006, 0.011, 0.019, 0.031, 0.048, 0.07, 0.099, 0.136, 0.183, 0.241, 0.312, 0.397, 0.499, 0.62,
     0.761, 0.925, 1.114, 1.331, 1.578, 1.858, 2.174, 2.528, 2.924, 3.365, 3.854, 4.394, 4.989, 5.642, 6.358, 7.139,
     7.991, 8.916, 9.92, 11.006, 12.179, 13.443, 14.804, 16.265, 17.831, 19.509, 21.301, 23.215,
@@ -254,8 +254,8 @@ class Ground:
     NEWTON_STEPS = 6
     _per_unit = (BINS - 1) / (END - START)
     _grid = np.linspace(START, END, BINS)
-    _height = np.interp(_grid, _PROFILE_S, _PROFILE_Z).astype(np.float32)
-    _slope = np.gradient(np.interp(_grid, _PROFILE_S, _PROFILE_Z), _grid).astype(np.float32)
+    _height = np.interp(_grid, PROFILE_S, PROFILE_Z).astype(np.float32)
+    _slope = np.gradient(np.interp(_grid, PROFILE_S, PROFILE_Z), _grid).astype(np.float32)
 
     @classmethod
     def _bin(cls, s: np.ndarray) -> np.ndarray:
