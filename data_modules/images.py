@@ -14,6 +14,9 @@ from lightning import LightningDataModule
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from data_modules.index import Index
+from data_modules.make import make
+from data_modules.recipes.recipe import WorldRecipe
 from data_modules.shards import decode_pixels
 from kyvo.tokenizers.pixels import image_batch
 
@@ -106,6 +109,9 @@ class ImageDataModule(LightningDataModule):
         val_limit: At most this many pictures of `val` are used, the first ones.
         num_workers: Processes that decode; 0 decodes in the training process.
         seed: Seed of the order.
+        make: The world to make in the folder of `train`, a glob of shards, as far as it isn't there yet and nothing was
+            packed there; None to take what is there.
+        workers: Processes that make the world.
     """
 
     def __init__(
@@ -117,6 +123,8 @@ class ImageDataModule(LightningDataModule):
         val_limit: int = 500,
         num_workers: int = 0,
         seed: int = 0,
+        make: WorldRecipe | None = None,
+        workers: int = 2,
     ) -> None:
         super().__init__()
         self.train = train
@@ -126,6 +134,14 @@ class ImageDataModule(LightningDataModule):
         self.val_limit = val_limit
         self.num_workers = num_workers
         self.seed = seed
+        self.make = make
+        self.workers = workers
+
+    def prepare_data(self) -> None:
+        """Make what is missing of the world; ValueError if the folder holds another one."""
+        root = Path(self.train).parent
+        if self.make is not None and not Index.is_packed(root):
+            make(root, self.make, self.workers)
 
     def setup(self, stage: str) -> None:
         """Find the pictures."""

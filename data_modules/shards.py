@@ -179,7 +179,11 @@ def read_shard(location: str | Path, members: Collection[str] | None = None) -> 
     with open_stream(str(location)) as stream:
         files = tar_file_expander([{"url": str(location), "stream": stream}], select_files=wanted)
         try:
+            keys: set[str] = set()
             for sample in group_by_keys(files):
+                if sample["__key__"] in keys:
+                    raise BadInputError(Fault(str(location), sample["__key__"], "", "the key occurs twice"))
+                keys.add(sample["__key__"])
                 fields = {name: data for name, data in sample.items() if not name.startswith("__")}
                 yield RawSample(str(location), sample["__key__"], fields)
         except (tarfile.TarError, EOFError, HTTPException) as error:

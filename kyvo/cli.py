@@ -1,6 +1,7 @@
 """The `kyvo` command: training and evaluation through LightningCLI, and plain functions turned into commands."""
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -122,7 +123,17 @@ def run_function(name: str, words: list[str]) -> Any:
     from jsonargparse import auto_cli, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return auto_cli(load(FUNCTIONS[name][0]), args=words, prog=f"kyvo {name}", as_positional=False)
+    function = load(FUNCTIONS[name][0])
+    return auto_cli(function, args=_with_true(function, words), prog=f"kyvo {name}", as_positional=False)
+
+
+def _with_true(function: Callable[..., Any], words: list[str]) -> list[str]:
+    """The words with `true` after each yes-or-no argument that has no value, so that `--raw` alone is enough."""
+    switches = {f"--{key}" for key, one in inspect.signature(function).parameters.items() if one.annotation is bool}
+    found = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        found += [word, "true"] if word in switches and following.startswith("--") else [word]
+    return found
 
 
 # ---- trainer ------------------------------------------------------------------------------------------------------

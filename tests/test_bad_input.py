@@ -48,13 +48,21 @@ def _data(root, **options):
     return ClevrDataModule(str(root), tiny_tokenizer(), **(defaults | options))
 
 
+def _scene(x):
+    """A scene of one object at x."""
+    words = b'"shape": "cube", "size": "small", "color": "red", "material": "metal"'
+    return b'{"objects": [{%s, "3d_coords": [%s, 0, 0.35]}]}' % (words, x)
+
+
 DAMAGES = [
     ("image.codes.npy", encode_npy(np.zeros(3, dtype=np.uint16)), "an image has 16 codes, not 3"),
     ("image.codes.npy", encode_npy(np.full(16, 999, dtype=np.uint16)), "image codes go from 0 to 15"),
     ("image.codes.npy", encode_npy(np.zeros(16, dtype=np.float32)), "expected codes uint16"),
     ("scene.json", b"[1, 2]", "not as expected"),
     ("scene.json", b"{", "corrupt"),
-    ("scene.json", b'{"objects": [{"3d_coords": [NaN, 0, 0.7]}]}', "attribute"),
+    ("scene.json", _scene(b"NaN"), "expected finite numbers x, y, z"),
+    ("scene.json", _scene(b"9"), "outside the number grid"),
+    ("scene.json", _scene(b'"3"'), "expected finite numbers"),
     ("question.json", b'[{"question": "how many"}]', "answer"),
 ]
 
@@ -125,6 +133,16 @@ def test_a_member_that_occurs_twice_is_refused(tmp_path):
             info.size = 2
             tar.addfile(info, io.BytesIO(b"{}"))
     with pytest.raises(BadInputError, match=r"x\.tar.*duplicate"):
+        list(read_shard(tmp_path / "x.tar"))
+
+
+def test_a_key_that_occurs_twice_is_named(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("a.scene.json", "b.scene.json", "a.scene.json"):
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            tar.addfile(info, io.BytesIO(b"{}"))
+    with pytest.raises(BadInputError, match=r"x\.tar: key 'a': the key occurs twice"):
         list(read_shard(tmp_path / "x.tar"))
 
 

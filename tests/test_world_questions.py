@@ -357,6 +357,14 @@ def test_questions_are_a_function_of_the_seed(scenes):
     assert len(QuestionEngine(per_scene=5).ask(scenes[:1], random.Random(4))[0]) == 5
 
 
+def test_the_first_questions_are_of_all_kinds(scenes):
+    asked = QuestionEngine(families=["zero_hop"], longest=2, per_scene=6).ask(scenes, random.Random(0))
+    first, every = (Counter(record["type"] for records in asked for record in records[:n]) for n in (1, 6))
+    shares = {kind: count / sum(every.values()) for kind, count in every.items()}
+    assert set(first) == set(every)
+    assert all(abs(first[kind] / len(asked) - share) < 0.12 for kind, share in shares.items())
+
+
 def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="question families must be some of"):
         QuestionEngine(families=["four_hop"])

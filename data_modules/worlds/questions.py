@@ -321,7 +321,8 @@ class _Interview:
         self._rounds(self.engine.per_scene, balanced=True)
         if not self.records:
             self._rounds(min(1, self.engine.per_scene), balanced=False)
-        return list(self.records.values())
+        # Templates that are easily filled come first: whoever asks only the first questions would meet those alone.
+        return self.rng.sample(list(self.records.values()), len(self.records))
 
     def _rounds(self, count: int, balanced: bool) -> None:
         live = list(range(len(self.tallies)))
