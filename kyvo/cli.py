@@ -24,7 +24,10 @@ FUNCTIONS = {
     "data code": ("data_modules.coding:code", "add image codes to shards"),
     "data check": ("data_modules.inspection:check", "read every sample of a data set and name the first bad one"),
     "data show": ("data_modules.showing:show", "print samples as coloured token sequences"),
+    "data first-codes": ("data_modules.first_codes:first_codes", "how many images begin with the same code"),
+    "import image-tokenizer": ("kyvo.importing:import_image_tokenizer", "a published image tokenizer into a folder"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
+    "bench tokenize": ("kyvo.bench.tokenize:bench", "speed of an image tokenizer and bytes of its codes"),
 }
 """What runs besides the trainer: module and function, imported only when called, and one line of help."""
 
@@ -120,18 +123,22 @@ def load(target: str) -> Callable[..., Any]:
 
 def run_function(name: str, words: list[str]) -> Any:
     """Call a function with arguments parsed by its signature."""
-    from jsonargparse import auto_cli, set_parsing_settings
+    from jsonargparse import auto_parser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     function = load(FUNCTIONS[name][0])
-    return auto_cli(function, args=_with_true(function, words), prog=f"kyvo {name}", as_positional=False)
+    parser = auto_parser(function, prog=f"kyvo {name}", as_positional=False)
+    found = vars(parser.instantiate_classes(parser.parse_args(_with_true(function, words))))
+    # auto_cli would do the same, but keeps --config from functions that have an argument of that name.
+    return function(**{key: found[key] for key in inspect.signature(function).parameters})
 
 
 def _with_true(function: Callable[..., Any], words: list[str]) -> list[str]:
     """The words with `true` after each yes-or-no argument that has no value, so that `--raw` alone is enough."""
     switches = {f"--{key}" for key, one in inspect.signature(function).parameters.items() if one.annotation is bool}
     found = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    # Not strict: without any word there is one too many to follow.
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
         found += [word, "true"] if word in switches and following.startswith("--") else [word]
     return found
 

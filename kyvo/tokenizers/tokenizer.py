@@ -12,6 +12,7 @@ import numpy as np
 from kyvo.sample import Content, Sample
 from kyvo.scene import Scene, SceneSchema, get_schema, is_schema_file
 from kyvo.task import Modality, Task
+from kyvo.tokenizers.codebook import ImageCodebook
 from kyvo.tokenizers.image_order import ImageOrder, inverse, order
 from kyvo.tokenizers.numbers import Clip, Numbers
 from kyvo.tokenizers.presets import PRESETS, Layout, Preset, PresetName
@@ -21,6 +22,8 @@ from kyvo.tokenizers.text import EMBEDDED, TextTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary, runs_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kyvo.tokenizers.grammar import Grammar
     from kyvo.tokenizers.images import ImageTokenizer
 
@@ -39,7 +42,7 @@ class UnifiedTokenizer:
         numbers: the number grids; their labels are the vocabulary's numbers.
         text: the text tokenizer.
         layout: how samples are laid out as sequences.
-        image: the image tokenizer, for those who want pixels; sequences need only codes.
+        image: the image tokenizer, for those who want pixels, or its codebook alone; sequences need only codes.
     """
 
     def __init__(
@@ -49,12 +52,12 @@ class UnifiedTokenizer:
         numbers: Numbers,
         text: TextTokenizer,
         layout: Layout,
-        image: "ImageTokenizer | None" = None,
+        image: "ImageTokenizer | ImageCodebook | None" = None,
     ) -> None:
         if vocabulary.numbers != numbers.labels or vocabulary.text != text.size:
             raise ValueError("the vocabulary was made for other numbers or another text tokenizer")
         self.vocabulary, self.schema, self.numbers, self.text = vocabulary, schema, numbers, text
-        self.layout, self.image = layout, image
+        self.layout, self._image = layout, image
         self.codec = SceneCodec(schema, vocabulary, numbers, text, layout.object_order, layout.clip)
         self._grammars: dict[tuple[Task, tuple[str, ...]], Grammar] = {}
         self._views: dict[str, UnifiedTokenizer] = {schema.name: self}
@@ -68,7 +71,7 @@ class UnifiedTokenizer:
         cls,
         name: PresetName = "quickstart",
         text: str | Path | None = None,
-        image: "ImageTokenizer | str | Path | None" = None,
+        image: "ImageTokenizer | ImageCodebook | str | Path | None" = None,
         schema: SceneSchema | str | Path | None = None,
         granularity: float | None = None,
         image_codes: int | None = None,
@@ -89,7 +92,8 @@ class UnifiedTokenizer:
             name: paper (137,607 ids with the text of Llama 3.2), kyvo-release, kyvo-release-objectron (the
                 vocabularies of the released code), unified (several data sets in one model) or quickstart.
             text: folder or Hub id of a text tokenizer; by default the small one of the embedded world.
-            image: image tokenizer, or the folder of one; it sets image_codes and image_grid.
+            image: image tokenizer, or the folder of one, which sets image_codes and image_grid; or its codebook alone
+                (codebook.npy), which sets image_codes: enough to read and write codes, though not pixels.
             schema: attributes of an object, by name, as a table, or as the path of a YAML file, whose number grids
                 then take the place of the preset's.
             granularity: step of the number grid.
@@ -110,6 +114,7 @@ class UnifiedTokenizer:
         preset, loaded = PRESETS[name], _image_tokenizer(image)
         if loaded is not None:
             image_codes = _agree("image_codes", image_codes, len(loaded.codebook))
+        if loaded is not None and not isinstance(loaded, ImageCodebook):
             image_grid = _agree("image_grid", image_grid and tuple(image_grid), tuple(loaded.grid))
         layout = _replace_given(
             preset.layout,
@@ -127,6 +132,16 @@ class UnifiedTokenizer:
         table, numbers = _tables(preset, preset.schema if schema is None else schema, granularity)
         backend = TextTokenizer.from_pretrained(text or EMBEDDED)
         return cls(_vocabulary(preset, table, numbers, backend), table, numbers, backend, layout, loaded)
+
+    @property
+    def image(self) -> "ImageTokenizer | None":
+        """What makes codes of pixels and pixels of codes; None where only codes are known."""
+        return None if isinstance(self._image, ImageCodebook) else self._image
+
+    @property
+    def image_codebook(self) -> "Tensor | None":
+        """The vectors of image codes, float32 [K, D], where they are known."""
+        return None if self._image is None else self._image.codebook
 
     @property
     def image_grid(self) -> tuple[int, int]:
@@ -164,7 +179,9 @@ class UnifiedTokenizer:
             ValueError: if there is no such schema, or the vocabulary lacks a marker or a number grid that it needs.
         """
         if name not in self._views:
-            view = UnifiedTokenizer(self.vocabulary, get_schema(name), self.numbers, self.text, self.layout, self.image)
+            view = UnifiedTokenizer(
+                self.vocabulary, get_schema(name), self.numbers, self.text, self.layout, self._image
+            )
             view._views = self._views
             self._views[name] = view
         return self._views[name]
@@ -227,8 +244,8 @@ class UnifiedTokenizer:
         target = Path(folder)
         self.text.save_pretrained(target)
         (target / _FILE).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        if self.image is not None:
-            self.image.save_pretrained(target / _IMAGE_FOLDER)
+        if self._image is not None:
+            self._image.save_pretrained(target / _IMAGE_FOLDER)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "UnifiedTokenizer":
@@ -242,7 +259,10 @@ class UnifiedTokenizer:
 
     @classmethod
     def from_dict(
-        cls, raw: Mapping[str, Any], text: TextTokenizer, image: "ImageTokenizer | str | Path | None" = None
+        cls,
+        raw: Mapping[str, Any],
+        text: TextTokenizer,
+        image: "ImageTokenizer | ImageCodebook | str | Path | None" = None,
     ) -> "UnifiedTokenizer":
         """Inverse of ``to_dict``, given the text tokenizer and, if there is one, the image tokenizer."""
         return cls(
@@ -348,9 +368,13 @@ class UnifiedTokenizer:
         )
 
 
-def _image_tokenizer(image: "ImageTokenizer | str | Path | None") -> "ImageTokenizer | None":
+def _image_tokenizer(
+    image: "ImageTokenizer | ImageCodebook | str | Path | None",
+) -> "ImageTokenizer | ImageCodebook | None":
     if not isinstance(image, str | Path):
         return image
+    if ImageCodebook.is_at(image):
+        return ImageCodebook.from_pretrained(image)
     from kyvo.tokenizers.images import ImageTokenizer
 
     return ImageTokenizer.from_pretrained(image)

@@ -348,7 +348,7 @@ def _differences(first: Vocabulary, second: Vocabulary) -> str:
 
 
 def _build_model(tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddings: NewEmbeddings) -> KyvoForCausalLM:
-    codebook = tokenizer.image.codebook if tokenizer.image is not None else None
+    codebook = tokenizer.image_codebook
     config: dict[str, Any] = {
         "vocabulary": tokenizer.vocabulary.to_dict(),
         "number_encoding": embeddings.numbers,
