@@ -39,7 +39,7 @@ def bench(
     samples: int = 4000,
     shards: int = 16,
     growth: int = 10,
-    images: int = 5,
+    images: int = 20,
     size: int = 256,
 ) -> dict[str, Any]:
     """Measure samples a second of one worker, memory at few and at many shards, and the cost of a picture.

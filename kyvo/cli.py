@@ -26,6 +26,7 @@ FUNCTIONS = {
     "data show": ("data_modules.showing:show", "print samples as coloured token sequences"),
     "data first-codes": ("data_modules.first_codes:first_codes", "how many images begin with the same code"),
     "import image-tokenizer": ("kyvo.importing:import_image_tokenizer", "a published image tokenizer into a folder"),
+    "score image-tokenizer": ("data_modules.tokenizer_score:score", "pixels, codes, and what is still recognised"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
     "bench tokenize": ("kyvo.bench.tokenize:bench", "speed of an image tokenizer and bytes of its codes"),
 }
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words of the command line; default is the process's own.
     """
+    # NumPy's matrices are small here: its threads would only wait for each other. It reads this when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(usage())
