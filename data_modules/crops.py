@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from data_modules.images import ImageBytes
 from data_modules.index import Index
-from data_modules.make import make
+from data_modules.loading import distributed_loader
+from data_modules.make import make_unless_packed
 from data_modules.recipes.recipe import WorldRecipe
 from data_modules.shards import RawSample, decode_pixels, read_shard
 from kyvo.models.recognizer import word_attributes
@@ -175,8 +176,7 @@ class CropDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make what is missing of the world; ValueError if the folder holds another one."""
-        if self.make is not None and not Index.is_packed(self.root):
-            make(self.root, self.make, self.workers)
+        make_unless_packed(self.root, self.make, self.workers)
 
     def setup(self, stage: str) -> None:
         """Find the objects."""
@@ -196,18 +196,4 @@ class CropDataModule(LightningDataModule):
         return self._loader(self.val_things, shuffle=False)
 
     def _loader(self, things: CropDataset, shuffle: bool) -> DataLoader[tuple[np.ndarray, SceneThing]]:
-        world = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
-        # Also with one process, so that one process and several draw the same epochs from the same seed.
-        sampler: DistributedSampler[tuple[np.ndarray, SceneThing]] = DistributedSampler(
-            things, world, rank, shuffle, self.seed
-        )
-        return DataLoader(
-            things,
-            self.batch_size,
-            sampler=sampler,
-            drop_last=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=object_batch,
-            persistent_workers=self.num_workers > 0,
-        )
+        return distributed_loader(self, things, self.batch_size, shuffle, self.seed, self.num_workers, object_batch)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from lightning import LightningDataModule
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
-from data_modules.index import Index
-from data_modules.make import make
+from data_modules.loading import distributed_loader
+from data_modules.make import make_unless_packed
 from data_modules.recipes.recipe import WorldRecipe
 from data_modules.shards import decode_pixels
 from kyvo.tokenizers.pixels import image_batch
@@ -139,9 +139,7 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make what is missing of the world; ValueError if the folder holds another one."""
-        root = Path(self.train).parent
-        if self.make is not None and not Index.is_packed(root):
-            make(root, self.make, self.workers)
+        make_unless_packed(Path(self.train).parent, self.make, self.workers)
 
     def setup(self, stage: str) -> None:
         """Find the pictures."""
@@ -158,16 +156,4 @@ class ImageDataModule(LightningDataModule):
         return self._loader(self.val_images, shuffle=False)
 
     def _loader(self, images: ImageDataset, shuffle: bool) -> DataLoader[np.ndarray]:
-        world = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
-        # Also with one process, so that one process and several draw the same epochs from the same seed.
-        sampler: DistributedSampler[np.ndarray] = DistributedSampler(images, world, rank, shuffle, self.seed)
-        return DataLoader(
-            images,
-            self.batch_size,
-            sampler=sampler,
-            drop_last=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=image_batch,
-            persistent_workers=self.num_workers > 0,
-        )
+        return distributed_loader(self, images, self.batch_size, shuffle, self.seed, self.num_workers, image_batch)

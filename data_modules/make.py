@@ -13,6 +13,7 @@ from data_modules.index import FILE_NAME, Index
 from data_modules.parallel import parallel_map
 from data_modules.recipes.recipe import WorldRecipe
 from data_modules.shards import Files, read_shard, shard_name, write_shard
+from data_modules.storage import Root
 
 CHUNK = 8
 
@@ -36,6 +37,12 @@ def make(out: Path, recipe: WorldRecipe, workers: int = 2) -> None:
         _make_split(out, recipe, split, workers)
         if recipe.engine is not None:
             add_questions(out, split, recipe.engine, recipe.seed, workers)
+
+
+def make_unless_packed(root: Root, recipe: WorldRecipe | None, workers: int) -> None:
+    """Make a world where a recipe is given, unless the folder holds a packed data set, which is taken as it is."""
+    if recipe is not None and not Index.is_packed(root):
+        make(Path(root), recipe, workers)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from data_modules.evaluation import EvaluationStream
 from data_modules.families import needs_coding, task_shards
 from data_modules.faults import FaultCount
 from data_modules.index import Index, Shard
-from data_modules.make import make
+from data_modules.make import make_unless_packed
 from data_modules.mixing import Mixture, tempered
 from data_modules.recipes.recipe import WorldRecipe
 from data_modules.statistics import answer_counts, instruction_kinds
@@ -159,8 +159,7 @@ class MixtureDataModule(LightningDataModule):
         for data in self.datasets.values():
             if is_remote(data.root):
                 continue
-            if data.make is not None and not Index.is_packed(data.root):
-                make(Path(data.root), data.make, self.workers)
+            make_unless_packed(data.root, data.make, self.workers)
             image = self.tokenizer.image
             # Codes of another tokenizer are never replaced unasked: `setup` refuses them.
             if self.store_codes and image and Index.read(data.root).image_tokenizers() <= {None, fingerprint(image)}:

@@ -16,7 +16,7 @@ import numpy as np
 from data_modules.worlds.camera import BASE_LOCATION, Camera
 from data_modules.worlds.lights import BASE_LAMPS
 from data_modules.worlds.masks import run_lengths
-from data_modules.worlds.placement import Placed, draw_position, relationships
+from data_modules.worlds.placement import Placed, check_objects, draw_position, jittered, relationships
 from data_modules.worlds.ray_tracer import RayTracer, Sampling
 from data_modules.worlds.rendering import identify, render
 from kyvo.clevr import COLORS, DIRECTIONS, MATERIALS, SHAPES, SIZES
@@ -65,9 +65,7 @@ class ClevrWorld:
     edge_samples: int = 6
 
     def __post_init__(self) -> None:
-        least, greatest = self.objects
-        if not 1 <= least <= greatest:
-            raise ValueError(f"objects must be (least, greatest) with 1 <= least <= greatest, got {self.objects}")
+        check_objects(self.objects)
         if min(self.image_size) < 1 or self.extent <= 0 or self.focal <= 0:
             raise ValueError(
                 f"image_size, extent and focal must be positive, got {self.image_size}, {self.extent} and {self.focal}"
@@ -80,8 +78,8 @@ class ClevrWorld:
             ValueError: If the objects do not fit into the extent.
         """
         count = rng.randint(*self.objects)
-        camera = {"location": _jittered(rng, BASE_LOCATION, self.camera_jitter), "focal": self.focal}
-        lights = {name: _jittered(rng, place, self.light_jitter) for name, place in BASE_LAMPS.items()}
+        camera = {"location": jittered(rng, BASE_LOCATION, self.camera_jitter), "focal": self.focal}
+        lights = {name: jittered(rng, place, self.light_jitter) for name, place in BASE_LAMPS.items()}
         for _ in range(_ATTEMPTS):
             objects = self._place(rng, count)
             if objects is not None:
@@ -154,10 +152,6 @@ class ClevrWorld:
                 image, ids = self.render(scene)
                 return annotate(scene, ids), image, ids
         raise ValueError(f"in {_ATTEMPTS} scenes some object was hidden; lower focal, extent or min_visible_pixels")
-
-
-def _jittered(rng: random.Random, place: tuple[float, float, float], amount: float) -> list[float]:
-    return [x + rng.uniform(-amount, amount) for x in place]
 
 
 def draw_object(rng: random.Random, size: str, place: Placed, **fixed: str) -> dict[str, Any]:

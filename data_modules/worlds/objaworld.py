@@ -25,7 +25,7 @@ from data_modules.worlds.camera import BASE_LOCATION, Camera
 from data_modules.worlds.clevr import ClevrWorld, Scene, annotate
 from data_modules.worlds.lights import BASE_LAMPS
 from data_modules.worlds.placement import Placed as Circle
-from data_modules.worlds.placement import draw_position
+from data_modules.worlds.placement import draw_position, jittered
 from data_modules.worlds.ray_tracer import RayTracer, Sampling
 from data_modules.worlds.rendering import identify, render
 
@@ -105,8 +105,8 @@ class ObjaWorld:
             ValueError: If the objects do not fit into the extent.
         """
         count = rng.randint(*self.objects)
-        camera = {"location": _jittered(rng, BASE_LOCATION, self.camera_jitter), "focal": 1.0}
-        lights = {name: _jittered(rng, place, self.light_jitter) for name, place in BASE_LAMPS.items()}
+        camera = {"location": jittered(rng, BASE_LOCATION, self.camera_jitter), "focal": 1.0}
+        lights = {name: jittered(rng, place, self.light_jitter) for name, place in BASE_LAMPS.items()}
         scene: Scene = {"setup": self.setup, "camera": camera, "lights": lights}
         for _ in range(_ATTEMPTS):
             objects = self._place(rng, count, self.camera(scene))
@@ -252,7 +252,3 @@ class _InPicture:
         column, row, _ = self.camera.project(turned).T
         inside = min(column.min(), row.min()) >= 0 and column.max() <= self.camera.width
         return bool(inside and row.max() <= self.camera.height)
-
-
-def _jittered(rng: random.Random, place: tuple[float, float, float], amount: float) -> list[float]:
-    return [x + rng.uniform(-amount, amount) for x in place]

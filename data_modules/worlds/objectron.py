@@ -22,7 +22,7 @@ from data_modules.worlds.camera import FOCAL_OVER_SENSOR, Camera
 from data_modules.worlds.clevr import Scene, annotate, visible_pixels
 from data_modules.worlds.lights import BASE_LAMPS
 from data_modules.worlds.placement import Placed as Circle
-from data_modules.worlds.placement import draw_position
+from data_modules.worlds.placement import check_objects, draw_position, jittered
 from data_modules.worlds.ray_tracer import Color, RayTracer, Sampling
 from data_modules.worlds.rendering import identify, render
 
@@ -110,9 +110,7 @@ class ObjectronWorld:
     edge_samples: int = 6
 
     def __post_init__(self) -> None:
-        least, greatest = self.objects
-        if not 1 <= least <= greatest:
-            raise ValueError(f"objects must be (least, greatest) with 1 <= least <= greatest, got {self.objects}")
+        check_objects(self.objects)
         if min(self.image_size) < 1:
             raise ValueError(f"image_size must be positive, got {self.image_size}")
 
@@ -148,10 +146,7 @@ class ObjectronWorld:
             return None
         yaws = [rng.uniform(-math.pi, math.pi) for _ in assets]
         things = [Placed(a, (x, y, 0.0), yaw, scale) for a, (x, y, _), yaw in zip(assets, places, yaws, strict=True)]
-        lamps = {
-            name: [x + rng.uniform(-self.light_jitter, self.light_jitter) for x in place]
-            for name, place in BASE_LAMPS.items()
-        }
+        lamps = {name: jittered(rng, place, self.light_jitter) for name, place in BASE_LAMPS.items()}
         camera = _camera(rng, things, *self.image_size)
         return _View(categories, things, camera, lamps, rng.choice(_SURFACES), rng.choice(_WALLS))
 

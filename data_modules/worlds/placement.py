@@ -28,6 +28,18 @@ Placed = tuple[float, float, float]
 """x, y and half extent of an object."""
 
 
+def check_objects(objects: tuple[int, int]) -> None:
+    """Raise ValueError if a least and a greatest number of objects make no sense."""
+    least, greatest = objects
+    if not 1 <= least <= greatest:
+        raise ValueError(f"objects must be (least, greatest) with 1 <= least <= greatest, got {objects}")
+
+
+def jittered(rng: random.Random, place: Sequence[float], amount: float) -> list[float]:
+    """A place moved by up to `amount` along each axis."""
+    return [x + rng.uniform(-amount, amount) for x in place]
+
+
 def offset_along(direction: str, start: Sequence[float], end: Sequence[float]) -> float:
     """How far `end` lies from `start` in a direction, on the ground."""
     x, y, _ = DIRECTIONS[direction]
