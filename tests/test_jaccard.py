@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from kyvo.metrics.criteria import CRITERIA, GUARD, agreement
+from kyvo.metrics.criteria import CRITERIA, GUARD, agreement, criterion_of
 from kyvo.metrics.jaccard import SceneJaccard, SceneMatcher, scene_jaccard, tau_name
 from kyvo.metrics.matching import greedy_assignment, optimal_assignment
-from kyvo.scene import SCHEMAS, Scene, SceneObject
+from kyvo.scene import SCHEMAS, Attribute, Scene, SceneObject, SceneSchema
 
 # ---- golden cases: files of the published scripts, read with all their flaws
 
@@ -293,7 +293,7 @@ def test_greedy_depends_on_the_order_and_on_the_choice():
     ("arguments", "message"),
     [
         ({"schema": "kitti"}, "no schema is called 'kitti'"),
-        ({"schema": "objaworld-shapes"}, "not for 'objaworld-shapes'"),
+        ({"schema": "objaworld-shapes"}, "with shapes, as those of schema 'objaworld-shapes', are not compared"),
         ({"rule": "best"}, "'optimal' or 'official'"),
         ({"taus": []}, "positive"),
         ({"taus": [0.1, -1]}, "positive"),
@@ -302,6 +302,29 @@ def test_greedy_depends_on_the_order_and_on_the_choice():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         SceneJaccard(**arguments)
+
+
+def _own(*quantities):
+    return SceneSchema(
+        "own",
+        (
+            Attribute("thing", "[THING]", values=("cup", "plate")),
+            *(Attribute(f"a{k}", f"[A{k}]", "numbers", quantities=names) for k, names in enumerate(quantities)),
+        ),
+    )
+
+
+def test_a_schema_of_your_own_is_compared_by_its_words_and_its_place():
+    assert criterion_of(_own(("yaw",), ("x", "y", "z"))).distance == ("x", "y")
+    assert criterion_of(_own(("yaw",), ("u", "v"))).distance == ("u", "v")
+    with pytest.raises(ValueError, match="no numbers that say where an object is"):
+        criterion_of(_own(("yaw",)))
+    metric, schema = SceneJaccard(_own(("x", "y", "z"))), _own(("x", "y", "z"))
+    true = schema.read({"objects": [{"thing": "cup", "a0": [0, 0, 0]}, {"thing": "plate", "a0": [1, 0, 0]}]})
+    near = schema.read({"objects": [{"thing": "cup", "a0": [0, 0.12, 9]}, {"thing": "cup", "a0": [1, 0, 0]}]})
+    metric.update([near], [true])
+    # Within .15, .20 and .25 one of three different objects is common to both; below that none.
+    assert float(metric.compute()["jaccard"]) == pytest.approx(3 / 5 / 3)
 
 
 def test_lengths_must_agree():

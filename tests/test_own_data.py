@@ -92,16 +92,28 @@ def test_samples_are_written_and_read(folder):
     assert (cup["position"], cup["pose"][0]) == ((0.0, 0.34, 0.1), -3.1416)
 
 
-def test_the_command_that_trains_parses(folder, monkeypatch):
-    from kyvo import cli
-    from kyvo.training.command import KyvoCLI
+SMALL = {
+    "--trainer.max_steps": "2",
+    "--trainer.val_check_interval": "2",
+    "--data.init_args.batch_size": "2",
+    "--model.init_args.backbone": "{hidden_size: 32, layers: 1, heads: 2}",
+}
 
-    monkeypatch.setattr(KyvoCLI, "instantiate_classes", lambda self: None)
-    monkeypatch.setattr(KyvoCLI, "_run_subcommand", lambda self, subcommand: None)
+
+def test_the_commands_of_the_page_pack_show_and_train(folder, monkeypatch, capsys):
+    from kyvo import cli
+
     monkeypatch.chdir(folder)
-    words = next(shlex.split(line) for line in OWN.splitlines() if line.startswith("kyvo fit"))
-    config = cli.run_trainer(words[1:]).config["fit"]
-    assert (config["tokenizer"]["schema"], config["data"]["init_args"]["make"]) == ("my.yaml", None)
+    (folder / "data").rename(folder / "ROOT")
+    commands = [shlex.split(line)[1:] for line in OWN.splitlines() if line.startswith("kyvo ")]
+    assert [words[:2] for words in commands] == [["data", "pack"], ["data", "show"], ["fit", "-c"]]
+    for words in commands[:2]:
+        cli.main(words)
+    assert "[THING] cutting board" in capsys.readouterr().out
+    trained = cli.run_trainer([*commands[2], *(word for pair in SMALL.items() for word in pair)])
+    reached = trained.trainer.callback_metrics
+    assert {"val/recognition/jaccard", "val/rendering/psnr"} <= set(reached)
+    assert float(reached["val/rendering/well_formed"]) == 1
 
 
 def test_it_can_be_shown(folder, capsys):

@@ -58,20 +58,37 @@ COARSE = (1.25, 1.50, 1.75, 2.00, 2.25)
 CENTER = ("camera_x", "camera_y", "depth")
 SIZE = ("width", "height", "length")
 
+_POSED = Criterion(("x", "y"), FINE, (Tolerance(("z",), 0.05), Tolerance(("yaw",), 0.15, period=2 * math.pi)))
+
 CRITERIA = {
     "clevr": Criterion(("x", "y"), FINE),
-    "objaworld": Criterion(("x", "y"), FINE, (Tolerance(("z",), 0.05), Tolerance(("yaw",), 0.15, period=2 * math.pi))),
+    "objaworld": _POSED,
+    "objaworld-pose": _POSED,
     "objectron": Criterion(CENTER, FINE, (Tolerance(SIZE, 0.05, inclusive=True),), "nearest", False),
     "arkitscenes": Criterion(CENTER, COARSE, (Tolerance(SIZE, 1.00, inclusive=True),), "nearest", False),
 }
 """The rules of the paper (Algorithm 1 and section 5) by schema name; metres and radians."""
 
 
-def criterion_of(schema: str) -> Criterion:
-    """Return the published rule of a schema; ValueError names the schemas that have one."""
-    if schema not in CRITERIA:
-        raise ValueError(f"scenes are compared for the schemas {sorted(CRITERIA)}, not for {schema!r}")
-    return CRITERIA[schema]
+def criterion_of(schema: SceneSchema) -> Criterion:
+    """Return the rule of a schema: the published one, or for a schema of your own one that is made from its table.
+
+    That one asks for equal words and for a distance below CLEVR's thresholds, over x and y where there are such, else
+    over the quantities of the first attribute with numbers that are no yaw.
+
+    Raises:
+        ValueError: for a schema with shapes, which are not compared by their codes, or without a place to measure.
+    """
+    if schema.name in CRITERIA:
+        return CRITERIA[schema.name]
+    if any(attribute.kind == "shape" for attribute in schema.attributes):
+        raise ValueError(f"scenes with shapes, as those of schema {schema.name!r}, are not compared by their codes")
+    numbers = [attribute.quantities for attribute in schema.attributes if attribute.kind == "numbers"]
+    flat = [quantities for quantities in numbers if ("x", "y") == quantities[:2]]
+    measured = [tuple(name for name in quantities if name != "yaw") for quantities in numbers]
+    if not flat and not any(measured):
+        raise ValueError(f"schema {schema.name!r} has no numbers that say where an object is")
+    return Criterion(("x", "y") if flat else next(filter(None, measured)), FINE)
 
 
 @dataclass(frozen=True)

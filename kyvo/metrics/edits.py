@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from kyvo.metrics.answers import check_types
 from kyvo.metrics.jaccard import Rule, SceneMatcher, check_taus
-from kyvo.scene import Scene, SceneObject
+from kyvo.scene import Scene, SceneObject, SceneSchema
 
 EDIT_KINDS = ("appearance", "appearance_relation", "insert", "remove", "move")
 """Sub-tasks of the paper's instruction data (section A.1)."""
@@ -70,7 +70,7 @@ class EditMetrics(Metric):
     - ``preservation``: of the objects that the instruction leaves alone, how many are still found
 
     Args:
-        schema: name of the schema: clevr, objaworld, objectron or arkitscenes.
+        schema: the schema or its name.
         kinds: the kinds of instruction, in a fixed order.
         taus: distance thresholds; by default those published for the schema.
         rule: how objects are matched, see ``SceneJaccard``.
@@ -104,7 +104,7 @@ class EditMetrics(Metric):
 
     def __init__(
         self,
-        schema: str = "clevr",
+        schema: SceneSchema | str = "clevr",
         kinds: Sequence[str] = EDIT_KINDS,
         taus: Sequence[float] | None = None,
         rule: Rule = "optimal",

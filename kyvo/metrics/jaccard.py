@@ -38,7 +38,7 @@ class SceneMatcher:
     """Matches the objects of two scenes of one schema at any threshold.
 
     Args:
-        schema: the schema or its name: clevr, objaworld, objectron or arkitscenes.
+        schema: the schema or its name.
         rule: "optimal" matches as many objects as possible at the least total distance; "official" reproduces the
             order-dependent matching of the published scripts, bug for bug.
     """
@@ -47,7 +47,7 @@ class SceneMatcher:
         if rule not in ("optimal", "official"):
             raise ValueError(f"rule should be 'optimal' or 'official', not {rule!r}")
         self.schema = get_schema(schema)
-        self.criterion: Criterion = criterion_of(self.schema.name)
+        self.criterion: Criterion = criterion_of(self.schema)
         self.rule = rule
         self.empty = -1.0 if rule == "official" else 1.0
         self._place = Span.of(self.schema, self.criterion.distance)
@@ -95,7 +95,7 @@ class SceneJaccard(Metric):
     - ``parse_failure_rate``: predicted objects that could not be read
 
     Args:
-        schema: name of the schema: clevr, objaworld, objectron or arkitscenes.
+        schema: the schema or its name; one of your own is compared as `criteria.criterion_of` says.
         taus: distance thresholds; by default those published for the schema.
         rule: "optimal" matches as many objects as possible; "official" reproduces the published scripts bug for bug.
         kwargs: options of ``torchmetrics.Metric``.
@@ -132,7 +132,7 @@ class SceneJaccard(Metric):
 
     def __init__(
         self,
-        schema: str = "clevr",
+        schema: SceneSchema | str = "clevr",
         taus: Sequence[float] | None = None,
         rule: Rule = "optimal",
         **kwargs: Any,
@@ -249,7 +249,7 @@ def pooled(outcomes: Tensor) -> dict[str, Tensor]:
 def scene_jaccard(
     predictions: Sequence[Scene],
     targets: Sequence[Scene],
-    schema: str = "clevr",
+    schema: SceneSchema | str = "clevr",
     taus: Sequence[float] | None = None,
     rule: Rule = "optimal",
     malformed: Sequence[int] | None = None,
