@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from data_modules.batches import encode
 from data_modules.families import task_shards
 from data_modules.faults import BadInputError, Fault
 from data_modules.index import Index
@@ -40,6 +41,8 @@ def show(
 ) -> None:
     """Print samples as the model meets them: coloured by modality, written parts bold, what weighs more underlined.
 
+    Where pictures have no codes yet, <0> stands in the place of each.
+
     Args:
         root: Folder or http(s) URL of the shards.
         task: What is read and written.
@@ -58,7 +61,10 @@ def show(
     maker = _tokenizer(tokenizer, index.scene_schema, samples)
     console.print(legend(maker))
     for sample in samples:
-        sequence = maker.encode(parsed, sample)
+        found = encode(maker, parsed, sample)
+        if isinstance(found, Fault):
+            raise BadInputError(found)
+        sequence = found.sequence
         console.print(f"\n{sample.key}  {task}  {len(sequence)} tokens  {sample.kind}", style="dim", highlight=False)
         console.print(colored(sequence, maker))
         if ids:
@@ -70,7 +76,7 @@ def show(
 
 def _samples(root: str, index: Index, task: Task, split: str, n: int) -> Iterator[Sample]:
     """The first samples of a task; of a scene with questions, the first question."""
-    for shard in task_shards(index, task, split, n):
+    for shard in task_shards(index, task, split, n, pixels=True):
         location = locate(root, shard.name)
         for record in load_records(location, shard.samples, index.scene_schema, shard.complete_members, pixels=True):
             if isinstance(record, Fault):
