@@ -84,7 +84,7 @@ def criterion_of(schema: SceneSchema) -> Criterion:
     if any(attribute.kind == "shape" for attribute in schema.attributes):
         raise ValueError(f"scenes with shapes, as those of schema {schema.name!r}, are not compared by their codes")
     numbers = [attribute.quantities for attribute in schema.attributes if attribute.kind == "numbers"]
-    flat = [quantities for quantities in numbers if ("x", "y") == quantities[:2]]
+    flat = [quantities for quantities in numbers if quantities[:2] == ("x", "y")]
     measured = [tuple(name for name in quantities if name != "yaw") for quantities in numbers]
     if not flat and not any(measured):
         raise ValueError(f"schema {schema.name!r} has no numbers that say where an object is")
