@@ -24,7 +24,7 @@ class Editing(SceneScoring):
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`EditMetrics` over the kinds of instruction that the data holds."""
         kinds = trainer.datamodule.instruction_kinds(workload.dataset)  # type: ignore[attr-defined]
-        return EditMetrics(module.tokenizer.with_schema(workload.schema).schema, kinds, self.taus, self.rule)
+        return EditMetrics(module.schema_of(workload), kinds, self.taus, self.rule)
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

@@ -55,8 +55,7 @@ class Gallery(Watching):
         root = output_folder(trainer, self.folder, "gallery")
         for workload, rows in self._kept.items():
             path = root / f"{stage}-{workload.file_stem}.png"
-            schema = module.tokenizer.with_schema(workload.schema).schema
-            draw_grid(rows, path, schema, panel=self.panel, extent=self.extent)
+            draw_grid(rows, path, module.schema_of(workload), panel=self.panel, extent=self.extent)
         self._kept.clear()
 
 

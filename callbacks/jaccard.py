@@ -23,7 +23,7 @@ class Jaccard(SceneScoring):
 
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`SceneJaccard` of the data set's schema."""
-        return SceneJaccard(module.tokenizer.with_schema(workload.schema).schema, self.taus, self.rule)
+        return SceneJaccard(module.schema_of(workload), self.taus, self.rule)
 
     def update(
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]

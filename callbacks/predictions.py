@@ -47,7 +47,7 @@ class Predictions(Watching):
         mode = "a" if path in self._started else "w"
         self._started.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        schema, task = module.tokenizer.with_schema(batch.workload.schema).schema, batch.workload.task
+        schema, task = module.schema_of(batch.workload), batch.workload.task
         with path.open(mode, encoding="utf-8") as file:
             for sample, one in zip(batch.samples, written, strict=False):
                 file.write(json.dumps(prediction(schema, task, sample, one)) + "\n")

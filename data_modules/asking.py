@@ -1,7 +1,7 @@
 """Asking: the questions that a question engine adds to shards of CLEVR scenes."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import track
@@ -45,5 +45,4 @@ def _ask(job: _Asking) -> Shard:
     rng = random.Random(f"{job.seed}/questions/{job.shard.name}")
     asked = job.engine.ask([raw.decode("scene.json") for raw in raws], rng)
     members = [{**raw.members, "question.json": encode_json(one)} for raw, one in zip(raws, asked, strict=True)]
-    shard = rewrite_shard(job.root, job.shard, raws, members)
-    return replace(shard, image_tokenizer=job.shard.image_tokenizer)
+    return rewrite_shard(job.root, job.shard, raws, members)

@@ -18,12 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from data_modules.index import Index, Shard
+from data_modules.records import CODES
 from data_modules.shards import RawSample, encode_npy, read_shard, rewrite_shard
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.pixels import image_batch
-
-CODES = {"image": "image.codes.npy", "target.image": "target.image.codes.npy"}
-"""Where the codes of a picture go, by the stem of its member."""
 
 
 def code(

@@ -1,9 +1,10 @@
 """Families of shards: which shards of a split a task draws from, and what they must hold."""
 
 from data_modules.index import Index, Shard
+from data_modules.records import CODES
 from kyvo.task import Task
 
-PIXELS = {"image.codes.npy": "image", "target.image.codes.npy": "target.image"}
+PIXELS = {codes: stem for stem, codes in CODES.items()}
 """Stem of the pictures that can take the place of codes."""
 
 

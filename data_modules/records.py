@@ -24,7 +24,10 @@ CODED = (
 SHAPE_CODES = "shapes.codes.npy"
 """The member with the codes of a scene's shapes, uint16 [objects, N]; that of the target scene begins `target.`."""
 
-PICTURES = ("image.png", "image.jpg", "target.image.png", "target.image.jpg")
+CODES = {"image": "image.codes.npy", "target.image": "target.image.codes.npy"}
+"""Where the codes of a picture lie, by the stem of its member."""
+
+PICTURES = tuple(f"{stem}.{suffix}" for stem in CODES for suffix in ("png", "jpg"))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -222,4 +222,5 @@ def rewrite_shard(root: Path, shard: Shard, raws: Sequence[RawSample], members: 
     """
     for raw in raws:
         raw.require(shard.complete_members)
-    return write_shard(root / shard.name, [(raw.key, dict(fields)) for raw, fields in zip(raws, members, strict=True)])
+    samples = [(raw.key, dict(fields)) for raw, fields in zip(raws, members, strict=True)]
+    return replace(write_shard(root / shard.name, samples), image_tokenizer=shard.image_tokenizer)

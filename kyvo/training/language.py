@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric
 from kyvo.generation.decode import Sampling, generate
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
 from kyvo.sample import Sample
+from kyvo.scene import SceneSchema
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
 from kyvo.training.loss import NumberTargets, weighted_cross_entropy
@@ -296,6 +297,10 @@ class LanguageModule(LightningModule):
             metric_attribute=f"losses.{name}",
         )
         return {"written": self.generate(batch.workload, batch.samples)}
+
+    def schema_of(self, workload: Workload) -> SceneSchema:
+        """How the scenes of a workload are read."""
+        return self.tokenizer.with_schema(workload.schema).schema
 
     def generate(self, workload: Workload, samples: Sequence[Sample]) -> list[Generation]:
         """Write the outputs of a task on a data set for samples, in one batch."""
