@@ -18,9 +18,10 @@ from data_modules.worlds.clevr import ClevrWorld
 from kyvo.models import image_vq
 from kyvo.models.image_vq import ImageNetwork, build_vq_model, plain_vq_model
 from kyvo.models.quantizer import EMAVectorQuantizer
+from kyvo.models.recognizer import Recognizer, RecognizerNetwork
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.pixels import image_batch, pixels
-from kyvo.training.image_tokenizer import ImageTokenizerModule, PixelLoss, QuantizerConfig
+from kyvo.training.image_tokenizer import ImageTokenizerModule, PixelLoss, QuantizerConfig, RecognitionLoss
 from kyvo.training.optimizer import OptimizerConfig
 
 QUICKSTART = Path(image_vq.__file__).parents[1] / "assets" / "image_tokenizer_quickstart"
@@ -298,6 +299,26 @@ def test_training_writes_the_tokenizer(trained: tuple[ImageTokenizerModule, Path
     loaded = ImageTokenizer.from_pretrained(folder / "tokenizer")
     assert torch.equal(loaded.codebook, module.model.quantize.embedding.weight.half().float())
     assert loaded.size == (16, 24)
+
+
+def test_a_recogniser_counts_and_stays_out_of_checkpoints(trained: tuple[ImageTokenizerModule, Path], tmp_path: Path):
+    Recognizer({"shape": ("cube", "sphere")}, RecognizerNetwork(8, channels=(4,), layers=(1,))).save_pretrained(
+        tmp_path / "recognizer"
+    )
+    pictures = str(trained[1] / "pictures")
+    steps = {}
+    for weight in (0.0, 100.0):
+        torch.manual_seed(0)
+        recognition = RecognitionLoss(str(tmp_path / "recognizer"), weight)
+        module = ImageTokenizerModule(TINY, total_steps=2, recognition=recognition)
+        trainer = Trainer(
+            max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0
+        )
+        trainer.fit(module, datamodule=ImageDataModule(pictures, pictures, (16, 24), batch_size=8))
+        assert trainer.callback_metrics["train/recognition"] > 0
+        assert not any("recogni" in name for name in module.state_dict())
+        steps[weight] = module.model.decoder.conv_out.weight.detach().clone()
+    assert not torch.equal(steps[0.0], steps[100.0])
 
 
 def test_a_checkpoint_brings_background_and_codebook_back(trained: tuple[ImageTokenizerModule, Path]):

@@ -11,6 +11,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
+from torch import nn
 
 from data_modules.crops import CropDataModule, CropDataset, object_batch
 from data_modules.faults import BadInputError
@@ -22,6 +23,7 @@ from kyvo.metrics import rerecognition
 from kyvo.metrics.rerecognition import AttributeAccuracy
 from kyvo.models import recognizer
 from kyvo.models.recognizer import Recognizer, RecognizerNetwork, crop, crop_squares, word_attributes
+from kyvo.models.recognizer_features import RecognizerFeatures
 from kyvo.scene import SCHEMAS
 from kyvo.tokenizers.pixels import image_batch
 from kyvo.training.optimizer import OptimizerConfig
@@ -143,6 +145,41 @@ def test_recognising_in_training_leaves_the_statistics_alone(model: Recognizer):
 def test_bad_input_is_named(model: Recognizer, images, boxes, message):
     with pytest.raises(ValueError, match=message):
         model.predict(images, [torch.tensor(rows) for rows in boxes])
+
+
+# ---- features as a loss ---------------------------------------------------------------------------------------------
+
+
+def test_distance_by_what_a_recogniser_sees(model: Recognizer):
+    first, second = noise(2), noise(4)[2:]
+    conv1, norm1, conv2, norm2 = (layer for layer in model.trunk if isinstance(layer, nn.Conv2d | nn.BatchNorm2d))
+    for norm in (norm1, norm2):
+        norm.running_mean.uniform_(-0.2, 0.2)
+
+    def levels(images: torch.Tensor) -> list[torch.Tensor]:
+        fine = norm1(conv1(images)).relu()
+        return [fine, norm2(conv2(fine.unfold(2, 2, 2).unfold(3, 2, 2).amax((-1, -2)))).relu()]
+
+    parts = [
+        (a - b).square().sum() / a.square().sum()
+        for scale in (1, 3)
+        for a, b in zip(
+            *(levels(nn.functional.interpolate(x, scale_factor=scale, mode="bilinear")) for x in (first, second)),
+            strict=True,
+        )
+    ]
+    expected = sum(parts) / 4
+    torch.testing.assert_close(RecognizerFeatures(model, (1.0, 3.0))(first, second), expected)
+    assert RecognizerFeatures(model)(first, first) == 0
+
+
+def test_its_gradient_reaches_what_is_shown_alone(model: Recognizer):
+    true, shown = noise().requires_grad_(), noise(2)[1:].requires_grad_()
+    RecognizerFeatures(model)(true, shown).backward()
+    assert true.grad is None
+    assert shown.grad is not None
+    assert shown.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training of the image tokenizer by errors of pixels alone.
+"""Training of a small image tokenizer: errors of pixels, and of what a recogniser of its world sees.
 
 B batch, H and W size of an image in pixels.
 """
@@ -14,6 +14,8 @@ from kyvo.metrics.codebook import usage_scores
 from kyvo.models import image_vq
 from kyvo.models.image_vq import ImageNetwork
 from kyvo.models.quantizer import EMAVectorQuantizer
+from kyvo.models.recognizer import Recognizer
+from kyvo.models.recognizer_features import RecognizerFeatures
 from kyvo.training.locality import locality_loss
 from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
 from kyvo.training.reconstruction import ReconstructionModule, check_pixels, reconstruct
@@ -72,6 +74,27 @@ class PixelLoss:
         return (weight * (self.l1 * error.abs() + self.l2 * error.square())).mean()
 
 
+@dataclass
+class RecognitionLoss:
+    """How much it counts that a recogniser sees the same; see `kyvo.models.recognizer_features.RecognizerFeatures`.
+
+    Attributes:
+        recognizer: Folder of a recogniser of the world, trained on true pictures; default is none.
+        weight: Factor of the loss, beside 1 for the errors of pixels.
+        scales: How many times as large the pictures are made for it.
+    """
+
+    recognizer: str | None = None
+    weight: float = 3.0
+    scales: tuple[float, ...] = (1.0, 2.0)
+
+    def build(self) -> RecognizerFeatures | None:
+        """The loss, or None without a recogniser."""
+        if self.recognizer is None:
+            return None
+        return RecognizerFeatures(Recognizer.from_pretrained(self.recognizer), self.scales)
+
+
 class ImageTokenizerModule(ReconstructionModule):
     """Trains a `VQModel` to reconstruct images through a codebook; batches are float images [B, 3, H, W] in [-1, 1].
 
@@ -81,6 +104,7 @@ class ImageTokenizerModule(ReconstructionModule):
         optimizer: Optimiser and schedule.
         quantizer: How the codebook is learned.
         loss: What is minimised besides the commitment loss.
+        recognition: What else is minimised: that a recogniser sees in reconstructions what it sees in pictures.
         locality: Weight of `locality_loss`, which keeps codes from depending on pixels beyond the neighbouring cells.
         save_to: Folder that receives the tokenizer at the end of `fit`, for `ImageTokenizer.from_pretrained`;
             default is not to write one.
@@ -97,6 +121,7 @@ class ImageTokenizerModule(ReconstructionModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
         quantizer: QuantizerConfig = QuantizerConfig(),  # noqa: B008
         loss: PixelLoss = PixelLoss(),  # noqa: B008
+        recognition: RecognitionLoss = RecognitionLoss(),  # noqa: B008
         locality: float = 0.0,
         save_to: str | None = None,
         half: bool = False,
@@ -110,7 +135,14 @@ class ImageTokenizerModule(ReconstructionModule):
         self.model.quantize = quantizer.build(network)
         self.optimizer_config = optimizer
         self.loss = loss
+        self.recognition = recognition
+        self.recognizer: RecognizerFeatures | None = None
         self.locality = locality
+
+    def setup(self, stage: str) -> None:
+        """Load the recogniser, where training needs one."""
+        if stage == "fit":
+            self.recognizer = self.recognition.build()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss of a batch of images."""
@@ -121,6 +153,10 @@ class ImageTokenizerModule(ReconstructionModule):
         perplexity = usage_scores(torch.bincount(codes))["perplexity"]
         self.log_dict({"train/pixel_loss": pixel_loss, "train/commitment": commitment, "train/perplexity": perplexity})
         total = pixel_loss + commitment
+        if self.recognizer is not None:
+            seen = self.recognizer(batch, output)
+            self.log("train/recognition", seen)
+            total = total + self.recognition.weight * seen
         if self.locality and len(batch) > 1:
             change = locality_loss(partial(image_vq.latents, self.model), batch, features)
             self.log("train/locality", change)
