@@ -27,6 +27,7 @@ FUNCTIONS = {
     "data first-codes": ("data_modules.first_codes:first_codes", "how many images begin with the same code"),
     "import image-tokenizer": ("kyvo.importing:import_image_tokenizer", "a published image tokenizer into a folder"),
     "score image-tokenizer": ("data_modules.tokenizer_score:score", "pixels, codes, and what is still recognised"),
+    "doctor": ("kyvo.doctor:doctor", "what works on this machine, its licences, and what to install for the rest"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
     "bench tokenize": ("kyvo.bench.tokenize:bench", "speed of an image tokenizer and bytes of its codes"),
 }
@@ -58,10 +59,10 @@ def _dispatch(words: list[str]) -> None:
     if words[0] in TRAINER_COMMANDS:
         run_trainer(words)
         return
-    name = " ".join(words[:2])
+    name = words[0] if words[0] in FUNCTIONS else " ".join(words[:2])
     if name not in FUNCTIONS:
         raise ValueError(f"there is no command {name!r}; see kyvo --help")
-    result = run_function(name, words[2:])
+    result = run_function(name, words[len(name.split()) :])
     if result is not None:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
 

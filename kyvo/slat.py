@@ -84,9 +84,13 @@ class Slat:
         if self.resolution > 256:
             raise ValueError(f"the format holds up to 256 voxels along a side, got {self.resolution}")
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        coords = self.coords.cpu().numpy().astype(np.uint8)
-        labels = {"resolution": np.int64(self.resolution), "space": np.array(self.space)}
-        np.savez_compressed(file, feats=self.feats.float().cpu().numpy(), coords=coords, **labels)
+        np.savez_compressed(
+            file,
+            feats=self.feats.float().cpu().numpy(),
+            coords=self.coords.cpu().numpy().astype(np.uint8),
+            resolution=np.int64(self.resolution),
+            space=np.array(self.space),
+        )
 
     @classmethod
     def load(cls, file: str | Path) -> Self:
