@@ -44,7 +44,8 @@ class Cameras:
     def positions(self) -> Tensor:
         """Where the cameras stand, float32 [V, 3]."""
         rotation, shift = self.extrinsics[:, :3, :3], self.extrinsics[:, :3, 3:]
-        return -(rotation.transpose(1, 2) @ shift)[..., 0]
+        # Sums of products, not products of matrices: autocast would round those to bfloat16.
+        return -(rotation * shift).sum(1)
 
     def rays(self, size: int) -> tuple[Tensor, Tensor]:
         """Rays through the middles of pixels.
@@ -58,8 +59,9 @@ class Cameras:
         middles = (torch.arange(size, device=self.extrinsics.device) + 0.5) / size
         v, u = torch.meshgrid(middles, middles, indexing="ij")
         pixels = torch.stack([u, v, torch.ones_like(u)], -1)
-        seen = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(self.intrinsics), pixels)
-        world = torch.einsum("vji,vhwj->vhwi", self.extrinsics[:, :3, :3], seen)
+        with torch.autocast(pixels.device.type, enabled=False):
+            seen = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(self.intrinsics), pixels)
+            world = torch.einsum("vji,vhwj->vhwi", self.extrinsics[:, :3, :3], seen)
         return self.positions, world / torch.linalg.vector_norm(world, dim=-1, keepdim=True)
 
     @classmethod

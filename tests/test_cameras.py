@@ -68,3 +68,11 @@ def test_other_files_are_refused(tmp_path: Path, text: str):
     (tmp_path / "transforms.json").write_text(text)
     with pytest.raises(ValueError, match=r"transforms\.json: expected frames"):
         Cameras.from_transforms(tmp_path / "transforms.json")
+
+
+def test_autocast_bends_no_ray():
+    cameras = Cameras.sphere(5, (0.3, 0.6))
+    expected = cameras.rays(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        for found, wanted in zip(cameras.rays(4), expected, strict=True):
+            assert torch.equal(found, wanted)
