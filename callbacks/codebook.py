@@ -1,4 +1,4 @@
-"""Watches over the codebook of an image tokenizer in training."""
+"""Watches over the codebook of a tokenizer in training."""
 
 import warnings
 
@@ -7,19 +7,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from kyvo.training.reconstruction import ReconstructionModule
+from kyvo.training.shape_tokenizer import ShapeTokenizerModule
 
 
 class Codebook(Callback):
-    """Logs `val/codebook_usage` and `val/top_code_share` beside the module's perplexity, and warns of a dying codebook.
-
-    All are of the codes of the whole validation set, on all processes: the share of the codebook that is used at all,
-    and the share of the commonest code among all codes.
+    """Warns of a dying codebook: one of which the whole validation set, on all processes, uses too little.
 
     Args:
         least: Share of the codebook, in [0, 1], that should be used; below it, each validation warns once.
 
     Raises:
-        ValueError: If `least` is no share, or the module is no image tokenizer's.
+        ValueError: If `least` is no share, or the module is no tokenizer's of images or shapes.
     """
 
     def __init__(self, least: float = 0.1) -> None:
@@ -28,11 +26,10 @@ class Codebook(Callback):
         self.least = least
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log and warn."""
-        if not isinstance(pl_module, ReconstructionModule):
-            raise ValueError(f"Codebook watches the training of image tokenizers, not {type(pl_module).__name__}")
+        """Warn, if need be."""
+        if not isinstance(pl_module, ReconstructionModule | ShapeTokenizerModule):
+            raise ValueError(f"Codebook watches the training of tokenizers, not {type(pl_module).__name__}")
         scores = {name: float(value) for name, value in pl_module.code_usage.compute().items()}
-        pl_module.log_dict({"val/codebook_usage": scores["usage"], "val/top_code_share": scores["top_code_share"]})
         # Lightning's check before training sees random weights.
         if scores["usage"] < self.least and not trainer.sanity_checking:
             self._warn(scores, len(pl_module.code_usage.counts))

@@ -5,7 +5,7 @@ B pictures of a batch, H and W their size in pixels, N codes of a picture.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ def code(
         **_PLAIN,
     )
     trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
+    # Whoever touches the shards next finds them all written.
+    trainer.strategy.barrier()
 
 
 def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> None:
@@ -85,11 +87,17 @@ def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> No
 
 def fingerprint(tokenizer: ImageTokenizer) -> str:
     """Hash of the weights that decide an image's codes: 16 hexadecimal digits of SHA-256."""
+    deciding = ("encoder.", "quant_conv.", "quantize.embedding.")
+    weights = tokenizer.model.state_dict().items()
+    return hash_of({name: tensor for name, tensor in weights if name.startswith(deciding)})
+
+
+def hash_of(weights: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of SHA-256 of tensors and their names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tokenizer.model.state_dict().items()):
-        if name.startswith(("encoder.", "quant_conv.", "quantize.embedding.")):
-            digest.update(name.encode())
-            digest.update(tensor.float().cpu().numpy().tobytes())
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

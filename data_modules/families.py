@@ -49,7 +49,7 @@ def task_shards(
     """
     family = family_of(index, task, split)
     shards = index.shards(family, limit)
-    shapes = any(attribute.kind == "shape" for attribute in index.scene_schema.attributes)
+    shapes = index.scene_schema.shape is not None
     for shard in index.shards(family):
         for member in sorted(members_of(task, shapes)):
             found = _count(shard, member, pixels)

@@ -25,12 +25,14 @@ class Shard:
         samples: Number of keys.
         members: How many keys hold each member.
         image_tokenizer: Hash of the image tokenizer that made the codes; None if there are none.
+        shape_tokenizer: Hash of the shape tokenizer that made the codes of shapes; None if there are none.
     """
 
     name: str
     samples: int
     members: Mapping[str, int]
     image_tokenizer: str | None = None
+    shape_tokenizer: str | None = None
 
     @property
     def complete_members(self) -> frozenset[str]:
@@ -42,6 +44,11 @@ class Shard:
     def has_images(self) -> bool:
         """Whether the shard holds pixels, which can be coded."""
         return any(name.endswith((".png", ".jpg")) for name in self.members)
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether the shard holds scenes, whose shapes can be coded."""
+        return any(name.endswith("scene.json") for name in self.members)
 
 
 @dataclass(frozen=True)
@@ -149,3 +156,10 @@ class Index:
         """Hashes of the tokenizers that coded the shards with images; None stands for shards not coded yet."""
         shards = (shard for family in self.families.values() for shard in family)
         return {shard.image_tokenizer for shard in shards if shard.has_images}
+
+    def shape_tokenizers(self) -> set[str | None]:
+        """Hashes of the tokenizers that coded the shapes of scenes; None stands for shards not coded yet."""
+        if self.scene_schema.shape is None:
+            return set()
+        shards = (shard for family in self.families.values() for shard in family)
+        return {shard.shape_tokenizer for shard in shards if shard.has_scenes}

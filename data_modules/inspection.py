@@ -29,8 +29,9 @@ def check(root: Path) -> dict[str, int]:
     for shards in index.families.values():
         for shard in shards:
             _check_shard(root, shard, schema, keys)
-    if len(index.image_tokenizers()) > 1:
-        raise ValueError(f"{root}: shards are coded by different image tokenizers: {index.image_tokenizers()}")
+    for kind, coders in (("image", index.image_tokenizers()), ("shape", index.shape_tokenizers())):
+        if len(coders) > 1:
+            raise ValueError(f"{root}: shards are coded by different {kind} tokenizers: {coders}")
     return {family: sum(shard.samples for shard in shards) for family, shards in index.families.items()}
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from data_modules import shape_coding
 from data_modules.batches import Batch
 from data_modules.coding import add_codes, fingerprint
 from data_modules.evaluation import EvaluationStream
@@ -23,6 +24,7 @@ from data_modules.recipes.recipe import WorldRecipe
 from data_modules.statistics import answer_counts, instruction_kinds
 from data_modules.storage import is_remote
 from data_modules.stream import BatchStream, ResumableLoader, Supply
+from kyvo.slat import Slat
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.workload import Workload, labelled
@@ -48,6 +50,8 @@ class DataSet:
         test_split: The split that test and prediction read; `val` where no test split was made.
         make: The world to make in `root`, as far as it isn't there yet and nothing was packed there; None to take what
             is there.
+        latents: Folder with latents of the shapes that scenes name, as `kyvo data code --meshes` makes it; by default
+            they are the embedded assets.
     """
 
     root: str
@@ -59,9 +63,15 @@ class DataSet:
     val_split: str = "val"
     test_split: str = "test"
     make: WorldRecipe | None = None
+    latents: str | None = None
 
     def __post_init__(self) -> None:
         self.root = str(self.root)
+
+    @property
+    def library(self) -> shape_coding.ShapeLibrary:
+        """Where the voxels of shapes come from."""
+        return shape_coding.ShapeLibrary(None if self.latents is None else Path(self.latents))
 
     def limit(self, stage: str) -> int | None:
         """Number of samples that a stage may use; None: all."""
@@ -70,6 +80,15 @@ class DataSet:
     def split(self, stage: str) -> str:
         """The split that a stage reads."""
         return {"train": "train", "val": self.val_split, "test": self.test_split}[stage]
+
+
+def _check_coder(root: str, kind: str, coded: set[str | None], mine: str) -> None:
+    """Raise ValueError if codes in shards are not a tokenizer's own."""
+    if not coded <= {mine, None}:
+        raise ValueError(
+            f"{root} has {kind} codes of tokenizer {coded}, this one is {mine}: code it again with `kyvo data code`, "
+            "or use the tokenizer it was coded with"
+        )
 
 
 class MixtureDataModule(LightningDataModule):
@@ -84,7 +103,8 @@ class MixtureDataModule(LightningDataModule):
 
     Args:
         datasets: The data sets of the mixture by name.
-        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures.
+        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures, its shape tokenizer the
+            shapes that scenes name.
         temperature: Data sets are drawn by `weight ** (1 / temperature)`; larger ones favour small data sets.
         batch_size: Samples of a training batch on each rank.
         eval_batch_size: Samples of an evaluation batch on each rank.
@@ -160,10 +180,16 @@ class MixtureDataModule(LightningDataModule):
             if is_remote(data.root):
                 continue
             make_unless_packed(data.root, data.make, self.workers)
-            image = self.tokenizer.image
-            # Codes of another tokenizer are never replaced unasked: `setup` refuses them.
-            if self.store_codes and image and Index.read(data.root).image_tokenizers() <= {None, fingerprint(image)}:
-                add_codes(Path(data.root), image)
+            if self.store_codes:
+                self._code(data)
+
+    def _code(self, data: DataSet) -> None:
+        """Add codes that are lacking; those of another tokenizer are never replaced unasked: `setup` refuses them."""
+        root, index, image, shape = Path(data.root), Index.read(data.root), self.tokenizer.image, self.tokenizer.shape
+        if image is not None and index.image_tokenizers() <= {None, fingerprint(image)}:
+            add_codes(root, image)
+        if shape is not None and {None} <= index.shape_tokenizers() <= {None, shape_coding.fingerprint(shape)}:
+            shape_coding.add_shape_codes(root, shape, data.library)
 
     def setup(self, stage: str) -> None:
         """Read the indices.
@@ -183,13 +209,11 @@ class MixtureDataModule(LightningDataModule):
             self.tokenizer.with_schema(index.schema)
         except ValueError as error:
             raise ValueError(f"{root} holds scenes of schema {index.schema!r}: {error}") from error
-        if self.tokenizer.image is not None:
-            coded, mine = index.image_tokenizers(), fingerprint(self.tokenizer.image)
-            if not coded <= {mine, None}:
-                raise ValueError(
-                    f"{root} has image codes of tokenizer {coded}, this one is {mine}: code it again with "
-                    "`kyvo data code`, or use the tokenizer it was coded with"
-                )
+        image, shape = self.tokenizer.image, self.tokenizer.shape
+        if image is not None:
+            _check_coder(root, "image", index.image_tokenizers(), fingerprint(image))
+        if shape is not None:
+            _check_coder(root, "shape", index.shape_tokenizers(), shape_coding.fingerprint(shape))
 
     def teardown(self, stage: str) -> None:
         """End the workers of training, and say what was bad."""
@@ -309,6 +333,27 @@ class MixtureDataModule(LightningDataModule):
         return batch.filled(codes, self.tokenizer.vocabulary.image_range.start)
 
     # ---- what the data holds ----------------------------------------------------------------------------------------
+
+    def shape_references(self, dataset: str, resolution: int) -> dict[str, Slat]:
+        """The shapes that the scenes of a data set name, by name, with so many voxels along each side.
+
+        Raises:
+            ValueError: If a shape is not to be found.
+        """
+        name = self._name(dataset)
+        library = self.datasets[name].library
+        return {shape: library.load(shape, resolution) for shape in self._shapes[name]}
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[str, ...]]:
+        """For each data set whose objects have shapes, the names of these in all splits."""
+        return {
+            name: shape_coding.names_in(
+                data.root, [shard for shards in self.indices[name].families.values() for shard in shards], attribute
+            )
+            for name, data in self.datasets.items()
+            if (attribute := self.indices[name].scene_schema.shape) is not None
+        }
 
     def training_answers(self, dataset: str) -> dict[str, dict[str, int]]:
         """For each type of question in the training data of a data set, how often each answer occurs."""

@@ -12,7 +12,8 @@ class ObjaWorldDataModule(SceneDataModule):
 
     Args:
         root: Folder of the shards, or its http(s) URL.
-        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures.
+        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures, its shape tokenizer the
+            shapes that scenes name.
         tasks: How often each task is trained, relative to the others, by its spec; all of them are evaluated.
         make: The world to make in `root`, as far as it isn't there yet; None to take what is there.
         **kwargs: See `SceneDataModule` and `MixtureDataModule`.

@@ -12,7 +12,7 @@ from data_modules.faults import BadInputError, Fault
 from data_modules.shards import RawSample, read_shard
 from data_modules.worlds.masks import from_run_lengths
 from kyvo.sample import Sample
-from kyvo.scene import Scene, SceneSchema
+from kyvo.scene import Attribute, Scene, SceneSchema
 
 CODED = (
     *("image.codes.npy", "scene.json", "question.json"),
@@ -64,7 +64,8 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     Args:
         raw: The undecoded files. Each kind of member may be absent.
         schema: How `scene.json` is read.
-        pixels: Whether to decode the pictures and the masks of their objects too (for evaluation).
+        pixels: Whether to decode also the pictures, the masks of their objects and the names of their shapes (for
+            evaluation).
 
     Raises:
         BadInputError: Naming shard, key and member, if a member is corrupt.
@@ -89,6 +90,8 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
             target_pixels=target,
             mask=_mask(raw, "scene.json", mask, image),
             target_mask=_mask(raw, "target.scene.json", target_mask, target),
+            shapes=None if schema.shape is None else shape_names(raw, "scene.json", schema.shape),
+            target_shapes=None if schema.shape is None else shape_names(raw, "target.scene.json", schema.shape),
         )
     return Record(sample, _member(raw, "question.json", _questions) or ())
 
@@ -144,27 +147,48 @@ def _member(raw: RawSample, member: str, convert: Callable[[Any], Any]) -> Any:
 
 def _scene(raw: RawSample, member: str, schema: SceneSchema) -> tuple[Scene | None, list[int] | None]:
     """A scene and the run lengths of its mask; no scene as long as its shapes have no codes."""
-    shapes = next((attribute for attribute in schema.attributes if attribute.kind == "shape"), None)
-    if shapes is None:
+    if schema.shape is None:
         return _member(raw, member, lambda value: (schema.read(value), value.get("mask"))) or (None, None)
-    codes = _member(raw, member.replace("scene.json", SHAPE_CODES), _shape_codes)
+    codes: np.ndarray | None = _member(raw, shape_codes_of(member), _shape_codes)
     if codes is None:
         return None, _member(raw, member, lambda value: value.get("mask"))
-    key = shapes.places[0][0]
+    key, rows = schema.shape.places[0][0], codes.tolist()
+    # As many codes to a shape as there are: the tokenizer, which the schema knows nothing of, has its own number.
+    coded = schema.with_shape_length(codes.shape[1])
     return _member(
         raw,
         member,
         lambda value: (
-            schema.read({"objects": [o | {key: row} for o, row in zip(value["objects"], codes, strict=True)]}),
+            coded.read({"objects": [o | {key: row} for o, row in zip(value["objects"], rows, strict=True)]}),
             value.get("mask"),
         ),
     ) or (None, None)
 
 
-def _shape_codes(value: np.ndarray) -> list[list[int]]:
+def shape_codes_of(member: str) -> str:
+    """The member with the codes of the shapes of a scene's member."""
+    return member.replace("scene.json", SHAPE_CODES)
+
+
+def shape_names(raw: RawSample, member: str, attribute: Attribute) -> tuple[str, ...] | None:
+    """What the shapes of a scene are called; None where the sample has no such scene, or its shapes no names.
+
+    Args:
+        raw: The sample.
+        member: The scene's, `scene.json` or `target.scene.json`.
+        attribute: The shape of the schema; its name is the key under which an object says what it is called.
+
+    Raises:
+        BadInputError: The scene is corrupt.
+    """
+    names = _member(raw, member, lambda value: tuple(item.get(attribute.name) for item in value["objects"]))
+    return names if names is not None and all(isinstance(name, str) for name in names) else None
+
+
+def _shape_codes(value: np.ndarray) -> np.ndarray:
     if value.ndim != 2 or value.dtype != np.uint16:
         raise ValueError(f"expected codes uint16 [objects, N], got {value.dtype} {list(value.shape)}")
-    return value.tolist()
+    return value
 
 
 def _codes(value: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ class SceneDataModule(MixtureDataModule):
 
     Args:
         root: Folder of the shards, or its http(s) URL.
-        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures.
+        tokenizer: Makes the sequences; its image tokenizer, if it has one, codes the pictures, its shape tokenizer the
+            shapes that scenes name.
         tasks: How often each task is trained, relative to the others, by its spec; all of them are evaluated.
         make: The world to make in `root`, as far as it isn't there yet; None to take what is there.
         train_limit: Train on the first so many scenes and edits only.
@@ -21,6 +22,8 @@ class SceneDataModule(MixtureDataModule):
         test_limit: Test, and predict, on the first so many scenes or edits of each task only.
         val_split: The split that validation reads.
         test_split: The split that test and prediction read; `val` where no test split was made.
+        latents: Folder with latents of the shapes that scenes name, as `kyvo data code --meshes` makes it; by default
+            they are the embedded assets.
         **kwargs: See `MixtureDataModule`.
     """
 
@@ -35,6 +38,7 @@ class SceneDataModule(MixtureDataModule):
         test_limit: int | None = None,
         val_split: str = "val",
         test_split: str = "test",
+        latents: str | None = None,
         **kwargs: Any,
     ) -> None:
         data = DataSet(
@@ -46,6 +50,7 @@ class SceneDataModule(MixtureDataModule):
             test_limit=test_limit,
             val_split=val_split,
             test_split=test_split,
+            latents=latents,
         )
         super().__init__({"": data}, tokenizer, **kwargs)
 

@@ -223,4 +223,5 @@ def rewrite_shard(root: Path, shard: Shard, raws: Sequence[RawSample], members: 
     for raw in raws:
         raw.require(shard.complete_members)
     samples = [(raw.key, dict(fields)) for raw, fields in zip(raws, members, strict=True)]
-    return replace(write_shard(root / shard.name, samples), image_tokenizer=shard.image_tokenizer)
+    written = write_shard(root / shard.name, samples)
+    return replace(written, image_tokenizer=shard.image_tokenizer, shape_tokenizer=shard.shape_tokenizer)

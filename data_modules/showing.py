@@ -96,11 +96,20 @@ def _tokenizer(source: Path | None, schema: SceneSchema, samples: Sequence[Sampl
     codes = [one for sample in samples for one in (sample.image, sample.target_image) if one is not None]
     if codes:
         sizes = {"image_grid": _grid(len(codes[0])), "image_codes": max(1024, *(int(one.max()) + 1 for one in codes))}
-    if any(attribute.kind == "shape" for attribute in schema.attributes):
-        sizes["shape_codes"] = 8192
+    if schema.shape is not None:
+        sizes |= _shape_sizes(schema.shape.name, samples)
     return UnifiedTokenizer.from_preset(
         "paper" if schema.name == "clevr" else "unified", schema=source or schema, **sizes
     )
+
+
+def _shape_sizes(attribute: str, samples: Sequence[Sample]) -> dict[str, int]:
+    """Size of the codebook, the paper's or what the samples' codes need, and how many codes make a shape."""
+    scenes = [scene for sample in samples for scene in (sample.scene, sample.target_scene) if scene is not None]
+    codes: list[Any] = [item[attribute] for scene in scenes for item in scene]
+    if not codes:
+        return {"shape_codes": 8192}
+    return {"shape_codes": max(8192, *(max(one) + 1 for one in codes)), "shape_length": len(codes[0])}
 
 
 def _grid(length: int) -> tuple[int, int]:

@@ -21,11 +21,14 @@ TRAINER_COMMANDS = {
 FUNCTIONS = {
     "data make": ("data_modules.command:make_world", "make a world of scenes, pictures, questions and edits"),
     "data pack": ("data_modules.command:pack_source", "pack a published data set, or your own, into shards"),
-    "data code": ("data_modules.coding:code", "add image codes to shards"),
+    "data code": ("data_modules.code_command:code", "add codes of pictures and shapes to shards; code meshes"),
+    "data latents": ("data_modules.latents_command:encode", "latents that a learned autoencoder makes of voxels"),
     "data check": ("data_modules.inspection:check", "read every sample of a data set and name the first bad one"),
     "data show": ("data_modules.showing:show", "print samples as coloured token sequences"),
     "data first-codes": ("data_modules.first_codes:first_codes", "how many images begin with the same code"),
     "import image-tokenizer": ("kyvo.importing:import_image_tokenizer", "a published image tokenizer into a folder"),
+    "score shapes": ("kyvo.shape_ranking:rank", "whose pictures of shapes come nearest, by metrics and by people"),
+    "score shape-tokenizer": ("data_modules.shape_score:score", "voxels, surfaces, views and codes, beside oracles"),
     "score image-tokenizer": ("data_modules.tokenizer_score:score", "pixels, codes, and what is still recognised"),
     "doctor": ("kyvo.doctor:doctor", "what works on this machine, its licences, and what to install for the rest"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
@@ -127,14 +130,22 @@ def load(target: str) -> Callable[..., Any]:
 
 def run_function(name: str, words: list[str]) -> Any:
     """Call a function with arguments parsed by its signature."""
+    import docstring_parser
     from jsonargparse import auto_parser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     function = load(FUNCTIONS[name][0])
     parser = auto_parser(function, prog=f"kyvo {name}", as_positional=False)
+    parameters = inspect.signature(function).parameters
+    # auto_parser leaves out `*names`: the words that need no option.
+    listed = [key for key, one in parameters.items() if one.kind is one.VAR_POSITIONAL]
+    texts = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
+    for key in listed:
+        parser.add_argument(key, nargs="+", type=str, help=texts[key])
     found = vars(parser.instantiate_classes(parser.parse_args(_with_true(function, words))))
+    positional = [word for key in listed for word in found.pop(key)]
     # auto_cli would do the same, but keeps --config from functions that have an argument of that name.
-    return function(**{key: found[key] for key in inspect.signature(function).parameters})
+    return function(*positional, **{key: found[key] for key in parameters if key in found})
 
 
 def _with_true(function: Callable[..., Any], words: list[str]) -> list[str]:

@@ -28,6 +28,8 @@ class Sample:
         target_pixels: uint8 [H, W, 3], the picture to be written (evaluation only).
         mask: bool [H, W], pixels of ``pixels`` that show objects (evaluation only).
         target_mask: bool [H, W], the same of ``target_pixels``.
+        shapes: what the shapes of the objects of ``scene`` are called, in their order (evaluation only).
+        target_shapes: the same of ``target_scene``.
         kind: type of question or instruction, such as ``count`` or ``appearance``.
     """
 
@@ -42,6 +44,8 @@ class Sample:
     target_pixels: np.ndarray | None = None
     mask: np.ndarray | None = None
     target_mask: np.ndarray | None = None
+    shapes: tuple[str, ...] | None = None
+    target_shapes: tuple[str, ...] | None = None
     kind: str = ""
 
     @property
@@ -53,6 +57,11 @@ class Sample:
     def written_mask(self) -> np.ndarray | None:
         """Pixels of `written_pixels` that show objects."""
         return self.mask if self.target_pixels is None else self.target_mask
+
+    @property
+    def written_shapes(self) -> tuple[str, ...] | None:
+        """Names of the shapes of the scene to be written."""
+        return self.shapes if self.target_scene is None else self.target_shapes
 
     def read(self, modality: Modality) -> Content:
         """What the model reads of a modality; ValueError if the sample lacks it."""

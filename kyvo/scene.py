@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,10 @@ class Attribute:
         kind: ``word`` (one of ``values``), ``numbers`` (one per quantity) or ``shape`` (codes of a 3D shape).
         values: the legal words.
         quantities: what each number measures (``x``, ``yaw``, ``width``, ...); it selects the number grid.
-        codes: how many codes make one shape; 512 = 8 x 8 x 8 (paper, section D.2).
-        keys: where the values lie in a JSON object, as (key, how many numbers); by default one key, the name.
+        codes: how many codes make one shape; 512 = 8 x 8 x 8 (paper, section D.2). The shape tokenizer decides it, not
+            the data set: schemas that differ in nothing else are equal.
+        keys: where the values lie in a JSON object, as (key, how many numbers); by default one key, the name. All codes
+            of a shape lie under one, whatever number is given.
     """
 
     name: str
@@ -31,13 +33,15 @@ class Attribute:
     kind: Literal["word", "numbers", "shape"] = "word"
     values: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
-    codes: int = 512
+    codes: int = field(default=512, compare=False)
     keys: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.kind == "word") != bool(self.values) or (self.kind == "numbers") != bool(self.quantities):
             raise ValueError(f"attribute {self.name!r} ({self.kind}): words need values, numbers need quantities")
-        if self.keys and sum(count for _, count in self.keys) != self._length:
+        if self.kind == "shape" and len(self.keys) > 1:
+            raise ValueError(f"attribute {self.name!r}: the codes of a shape lie under one key, got {self.keys}")
+        if self.kind != "shape" and self.keys and sum(count for _, count in self.keys) != self._length:
             raise ValueError(f"attribute {self.name!r}: keys {self.keys} do not add up to {self._length} values")
 
     @property
@@ -47,7 +51,9 @@ class Attribute:
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
         """JSON keys and how many values each holds."""
-        return self.keys or ((self.name, self._length),)
+        if self.kind == "shape" or not self.keys:
+            return ((self.keys[0][0] if self.keys else self.name, self._length),)
+        return self.keys
 
     def read(self, raw: Mapping[str, Any]) -> Value:
         """Take this attribute out of one object of a scene's JSON; ValueError says what was expected."""
@@ -146,6 +152,17 @@ class SceneSchema:
     def markers(self) -> tuple[str, ...]:
         """Attribute markers in order."""
         return tuple(attribute.marker for attribute in self.attributes)
+
+    @property
+    def shape(self) -> Attribute | None:
+        """The attribute that holds codes of a 3D shape; None where objects are told apart by words alone."""
+        return next((attribute for attribute in self.attributes if attribute.kind == "shape"), None)
+
+    def with_shape_length(self, codes: int | None) -> "SceneSchema":
+        """The same schema with so many codes to a shape; itself for None."""
+        if codes is None or self.shape is None or self.shape.codes == codes:
+            return self
+        return replace(self, attributes=tuple(replace(one, codes=codes) for one in self.attributes))
 
     def position(self, quantity: str) -> tuple[str, int] | None:
         """Attribute name and index of a quantity among its numbers; None where the schema lacks it."""

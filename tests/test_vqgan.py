@@ -263,7 +263,7 @@ def test_training_learns_and_logs(quantizer, tmp_path):
     )
     assert table["val/psnr"][-1] > table["val/psnr"][0]
     assert all(1 / 32 <= share <= 1 for share in table["train/top_code_share"] + table["val/top_code_share"])
-    assert table["val/codebook_usage"][-1] == table["val/codes_used"][-1] / TINY.codes
+    assert table["val/usage"][-1] == table["val/codes_used"][-1] / TINY.codes
     assert "perceptual_loss" in (tmp_path / "lightning_logs" / "version_0" / "hparams.yaml").read_text()
     saved = ImageTokenizer.from_pretrained(tmp_path / "made")
     assert torch.equal(saved.codebook, module.average.module.quantize.embedding.weight)
@@ -391,7 +391,7 @@ def test_a_dying_codebook_is_told_at_every_validation():
     with pytest.warns(UserWarning, match=r"only 1 of 32 codes are used \(3.1%, should be 10% or more\)") as caught:
         trainer.fit(module, loader(), loader())
     assert sum("codes are used" in str(one.message) for one in caught) == 2
-    assert trainer.callback_metrics["val/codebook_usage"] == 1 / 32
+    assert trainer.callback_metrics["val/usage"] == 1 / 32
     assert trainer.callback_metrics["val/top_code_share"] == 1
     with pytest.raises(ValueError, match="got 10"):
         Codebook(10)
@@ -412,7 +412,7 @@ def test_two_processes_train_as_one(tmp_path):
         one = results(0, 1)
     assert two["plain"] == pytest.approx(one["plain"], rel=1e-5)
     assert two["steps"] == one["steps"] == 4
-    assert {"val/codes_used", "val/codebook_usage", "val/top_code_share", "val/psnr"} <= set(one["metrics"])
+    assert {"val/codes_used", "val/usage", "val/top_code_share", "val/psnr"} <= set(one["metrics"])
     for metrics in (one["metrics"], two["metrics"]):
         # The background is that of the first process's pictures.
         del metrics["val/object_psnr"]

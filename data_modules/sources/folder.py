@@ -1,6 +1,7 @@
 """A user's own data: folders of pictures and JSON files, with a schema in YAML."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,14 @@ class FolderSource(Source):
         return members, pictures
 
     def _check_scene(self, raw: Any) -> None:
-        """ValueError if the JSON is no scene of the schema, or a number of it lies outside its grid."""
+        """ValueError if the JSON is no scene of the schema, or a number of it lies outside its grid.
+
+        Shapes are not looked at: scenes name them, a shape tokenizer adds their codes.
+        """
         if not isinstance(raw, dict):
             raise ValueError(f"expected a mapping with a list under 'objects', got {type(raw).__name__}")
-        for place, item in enumerate(self.schema.read(raw)):
+        plain = replace(self.schema, attributes=tuple(one for one in self.schema.attributes if one.kind != "shape"))
+        for place, item in enumerate(plain.read(raw)):
             for field in self._fields:
                 try:
                     field.encode(item[field.attribute.name])

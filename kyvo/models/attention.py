@@ -1,4 +1,7 @@
-"""Scaled dot-product attention that stays in float32 on CPUs, registered with transformers by name."""
+"""Who sees whom, and attention that stays in float32 on CPUs, registered with transformers by name.
+
+Letters: B batch, S positions.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +38,32 @@ def attention(
     with torch.autocast("cpu", enabled=False):
         output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
     return output.to(value.dtype), None
+
+
+def input_shape_spans(ids: Tensor, shapes: range, bos: int, output: int) -> Tensor:
+    """Number the runs of shape codes that are read, one run for each object.
+
+    What is written is left out: if a code saw the codes after it, it would see what is to be predicted.
+
+    Args:
+        ids: Ids `[B, S]`; a row may hold several sequences, each from its `bos` on.
+        shapes: Ids of shape codes.
+        bos: Id that opens a sequence.
+        output: Id of [OUTPUT-START]: a sequence writes from there on.
+
+    Returns:
+        The number of its run for each shape code that is read, -1 everywhere else, int64 `[B, S]`.
+    """
+    reads = (ids == bos).cumsum(dim=-1) > (ids == output).cumsum(dim=-1)
+    inside = reads & (ids >= shapes.start) & (ids < shapes.stop)
+    starts = inside & ~inside.roll(1, dims=-1)
+    starts[:, 0] = inside[:, 0]
+    return torch.where(inside, starts.cumsum(dim=-1), -1)
+
+
+def within_spans(spans: Tensor) -> Tensor:
+    """Whether two positions are of one span, bool `[B, 1, S, S]`, from the numbers of spans `[B, S]` (-1: of none)."""
+    return ((spans[:, :, None] == spans[:, None, :]) & (spans[:, :, None] >= 0))[:, None]
 
 
 AttentionInterface.register(NAME, attention)

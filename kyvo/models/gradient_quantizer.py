@@ -40,6 +40,11 @@ class GradientVectorQuantizer(nn.Module):
         self.embedding = nn.Embedding(codes, dim)
         nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
 
+    @property
+    def vectors(self) -> Tensor:
+        """The code vectors, float32 [K, D]."""
+        return self.embedding.weight
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, tuple[None, None, Tensor]]:
         """Quantise feature maps.
 

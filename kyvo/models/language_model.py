@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from kyvo.models import attention
+from kyvo.models.attention import input_shape_spans, within_spans
 from kyvo.models.embedding import NumberEncoding, UnifiedEmbedding
 from kyvo.tokenizers.vocabulary import Vocabulary
 
@@ -29,6 +31,8 @@ class KyvoConfig(LlamaConfig):
         image_code_dim: Dimensions of the frozen image codebook; 0 learns a vector for each code.
         shape_code_dim: Dimensions of the frozen shape codebook; 0 learns a vector for each code.
         image_tokens: Codes in an image, if codes carry a learned vector for their place in it; 0 for none (paper).
+        bidirectional_shapes: Whether each code of a shape that is read sees all codes of that shape (paper, section
+            D.2); shapes that are written stay causal, for their codes would see what they are to predict.
         **kwargs: Llama's own.
     """
 
@@ -43,6 +47,7 @@ class KyvoConfig(LlamaConfig):
         image_code_dim: int = 0,
         shape_code_dim: int = 0,
         image_tokens: int = 0,
+        bidirectional_shapes: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("attn_implementation", attention.NAME)
@@ -59,6 +64,7 @@ class KyvoConfig(LlamaConfig):
         self.image_code_dim = image_code_dim
         self.shape_code_dim = shape_code_dim
         self.image_tokens = image_tokens
+        self.bidirectional_shapes = bidirectional_shapes
 
 
 def _vocabulary(config: KyvoConfig) -> Vocabulary:
@@ -100,6 +106,7 @@ class KyvoForCausalLM(LlamaForCausalLM):
     def __init__(self, config: KyvoConfig) -> None:
         vocabulary = _vocabulary(config)
         super().__init__(config)
+        self._shapes, self._output = vocabulary.shape_range, vocabulary.marker("[OUTPUT-START]")
         self.model.embed_tokens = UnifiedEmbedding(
             _ranges(vocabulary),
             config.hidden_size,
@@ -144,12 +151,40 @@ class KyvoForCausalLM(LlamaForCausalLM):
             attention_mask: Optional mask: `[B, S]` of real tokens, or bool `[B, 1, S, S]` of who sees whom.
             position_ids: Optional positions `[B, S]`.
         """
+        vectors = self.embedding(ids)
         return self.model(
-            inputs_embeds=self.embedding(ids),
-            attention_mask=attention_mask,
+            inputs_embeds=vectors,
+            attention_mask=self._mask(ids, vectors, attention_mask, position_ids),
             position_ids=position_ids,
             use_cache=False,
         ).last_hidden_state
+
+    def _mask(
+        self,
+        ids: Tensor,
+        vectors: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        cache: Cache | None = None,
+    ) -> Tensor | None:
+        """The mask that was given, or with it all that codes of shapes see, in the form that attention takes."""
+        # What follows a prompt is written, and causal: it sees all that the cache holds.
+        if not self.config.bidirectional_shapes or (cache is not None and cache.get_seq_length()):
+            return attention_mask
+        if "flash" in str(self.config._attn_implementation):
+            raise ValueError("bidirectional_shapes needs attention that takes a mask, which flash attention does not")
+        spans = input_shape_spans(ids, self._shapes, self.config.bos_token_id, self._output)
+        if attention_mask is not None and attention_mask.ndim == 4:
+            return attention_mask | within_spans(spans)
+        mask: Tensor | None = create_causal_mask(
+            config=self.config,
+            inputs_embeds=vectors,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            position_ids=position_ids,
+            block_sequence_ids=spans,
+        )
+        return mask
 
     def forward(
         self,
@@ -163,9 +198,18 @@ class KyvoForCausalLM(LlamaForCausalLM):
         images_seen: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Llama's forward; `images_seen` `[B]` counts the image codes that `past_key_values` already holds."""
+        """Llama's forward; `images_seen` `[B]` counts the image codes that `past_key_values` already holds.
+
+        Raises:
+            ValueError: With `bidirectional_shapes`: vectors without the ids that say which of them are codes of shapes,
+                or flash attention.
+        """
+        if input_ids is None and self.config.bidirectional_shapes:
+            raise ValueError("bidirectional_shapes needs input_ids, which say what is the code of a shape")
         if inputs_embeds is None:
             inputs_embeds = self.embedding(input_ids, images_seen)
+        if input_ids is not None:
+            attention_mask = self._mask(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
         return super().forward(
             attention_mask=attention_mask,
             position_ids=position_ids,

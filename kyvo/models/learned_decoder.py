@@ -253,3 +253,15 @@ class LearnedDecoder(VolumeDecoder):
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{source} does not hold a learned decoder: {type(error).__name__}: {error}") from error
         return decoder
+
+
+class TrainedDecoder(LearnedDecoder):
+    """A `LearnedDecoder` from its folder, as configs name it.
+
+    Args:
+        weights: A folder, or the name of one that ships; see `LearnedDecoder.from_pretrained`.
+    """
+
+    def __init__(self, weights: str) -> None:
+        found = LearnedDecoder.from_pretrained(weights)
+        super().__init__(found.autoencoder, found.mean, found.std)

@@ -3,6 +3,8 @@
 B batch, D dimensions of a code, N = vectors in a batch (B times all positions), K codes.
 """
 
+from typing import Protocol
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -10,6 +12,18 @@ from torch import Tensor, nn
 
 # Distances are taken for this many vectors at a time, so that [N, K] never has to fit in memory at once.
 _ROWS = 16384
+
+
+class CodebookSize(Protocol):
+    """What a network says of the codebook that it needs."""
+
+    @property
+    def codes(self) -> int:
+        """Size K of the codebook."""
+
+    @property
+    def code_dim(self) -> int:
+        """Dimensions D of a code."""
 
 
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
@@ -91,7 +105,8 @@ class EMAVectorQuantizer(nn.Module):
     Training starts unquantised: vectors pass through while the last `pool` of them are kept, and after
     `warmup_steps` steps the codebook is set by k-means over them. From then on each code is the running mean of the
     vectors it gets (van den Oord et al., 2017, appendix A.1). Codes that hardly any vector uses are moved to vectors
-    of the batch, drawn in proportion to their coding error. In eval mode nothing changes.
+    of the batch, drawn in proportion to their coding error. In eval mode nothing changes, nor does it where a backward
+    pass computes a checkpointed part of the network again, which then sees the codebook that the first pass saw.
 
     With several processes the statistics are summed over all of them, so that N processes learn what one would from
     the joined batch. Arithmetic is float32 whatever autocast says: bfloat16 distances choose wrong codes.
@@ -150,6 +165,12 @@ class EMAVectorQuantizer(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self._kept: list[Tensor] = []
+        self._seen: Tensor | None = None
+
+    @property
+    def vectors(self) -> Tensor:
+        """The code vectors, float32 [K, D]."""
+        return self.embedding.weight
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, None, Tensor]]:
         """Quantise feature maps; in training mode, also learn from them.
@@ -166,15 +187,18 @@ class EMAVectorQuantizer(nn.Module):
             z = z.float()
             channels_last = z.movedim(1, -1)
             flat = channels_last.reshape(-1, z.shape[1])
-            if self.training and not self.initialised:
-                self._collect(flat.detach())
+            learning = self.training and not _in_backward()
+            codebook = self._codebook_of_pass()
+            if codebook is None:
+                if learning:
+                    self._collect(flat.detach())
                 codes = nearest(flat.detach(), self.embedding.weight)
                 return z, flat.new_zeros(()), (self._perplexity(codes), None, codes)
-            codes = nearest(flat.detach(), self.embedding.weight)
+            codes = nearest(flat.detach(), codebook)
             # A copy: the lookup must not see the update that follows.
-            quantized = F.embedding(codes, self.embedding.weight).reshape(channels_last.shape).movedim(-1, 1)
+            quantized = F.embedding(codes, codebook).reshape(channels_last.shape).movedim(-1, 1)
             loss = self.commitment * F.mse_loss(z, quantized)
-            if self.training:
+            if learning:
                 self._update(flat.detach(), codes)
             return z + (quantized - z).detach(), loss, (self._perplexity(codes), None, codes)
 
@@ -182,6 +206,14 @@ class EMAVectorQuantizer(nn.Module):
         """Vectors of codes: [B, D, *positions] if the channels-last shape (B, *positions, D) is given, else [N, D]."""
         vectors = self.embedding(indices)
         return vectors if shape is None else vectors.reshape(shape).movedim(-1, 1).contiguous()
+
+    def _codebook_of_pass(self) -> Tensor | None:
+        """The codebook to quantise with, or None while training passes vectors through."""
+        if not self.training:
+            return self.embedding.weight
+        if not _in_backward():
+            self._seen = self.embedding.weight.clone() if self.initialised else None
+        return self._seen
 
     def _perplexity(self, codes: Tensor) -> Tensor:
         share = torch.bincount(codes, minlength=len(self.counts)).float() / len(codes)
@@ -195,7 +227,7 @@ class EMAVectorQuantizer(nn.Module):
             self._kept.pop(0)
         # Processes must agree on the step at which the codebook is set, even if their batches differ in size.
         have = torch.tensor(sum(map(len, self._kept)), device=flat.device)
-        if _distributed():
+        if distributed():
             dist.all_reduce(have, dist.ReduceOp.MIN)
         if self.steps >= self.warmup_steps and have >= self.pool:
             self._initialise(torch.cat(self._kept), len(flat))
@@ -203,7 +235,7 @@ class EMAVectorQuantizer(nn.Module):
 
     def _initialise(self, vectors: Tensor, batch: int) -> None:
         centres, counts = k_means(vectors[-self.pool :], len(self.counts))
-        if _distributed():
+        if distributed():
             dist.broadcast(centres, 0)
             dist.broadcast(counts, 0)
             batch *= dist.get_world_size()
@@ -217,7 +249,7 @@ class EMAVectorQuantizer(nn.Module):
     def _update(self, flat: Tensor, codes: Tensor) -> None:
         self.steps += 1
         counts, totals = sums(flat, codes, len(self.counts))
-        if _distributed():
+        if distributed():
             joined = torch.cat([counts[:, None], totals], 1)
             dist.all_reduce(joined)
             counts, totals = joined[:, 0], joined[:, 1:]
@@ -235,7 +267,7 @@ class EMAVectorQuantizer(nn.Module):
             return
         error = (flat - self.embedding.weight[codes]).square().sum(1) + 1e-12
         moved = flat[torch.multinomial(error, len(dead), replacement=len(dead) > len(flat))]
-        if _distributed():
+        if distributed():
             dist.broadcast(moved, 0)
         # Enough weight to live for ln(4) / (1 - decay) steps unused, little enough to follow its own vectors.
         weight = 4 * self.revive_below * mean
@@ -243,5 +275,12 @@ class EMAVectorQuantizer(nn.Module):
         self.totals[dead] = weight * moved
 
 
-def _distributed() -> bool:
+def _in_backward() -> bool:
+    """Whether this is a part of a backward pass: a checkpointed part of a network is computed again."""
+    # torch.utils.checkpoint itself tells its passes apart by this number.
+    return torch._C._current_graph_task_id() != -1
+
+
+def distributed() -> bool:
+    """Whether there are other processes that learn the same."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

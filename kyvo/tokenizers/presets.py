@@ -32,6 +32,7 @@ class Layout:
         output_image_order: order of the codes of images that are written.
         first_codes: how many codes at the start of every written image weigh more in the loss.
         first_codes_weight: how much more.
+        shape_length: codes of one 3D shape; None for what the schema says.
         object_order: order of the objects of a scene: as given, or from left to right in the picture.
         clip: what to do with numbers outside their grid: ``error``, or ``warn`` and take the outermost.
         max_objects: most objects of a generated scene.
@@ -43,6 +44,7 @@ class Layout:
     output_image_order: ImageOrder = "raster"
     first_codes: int = 0
     first_codes_weight: float = 1.0
+    shape_length: int | None = None
     object_order: ObjectOrder = "given"
     clip: Clip = "error"
     max_objects: int = 16

@@ -81,7 +81,8 @@ class ShapeField:
         """Shape ids; ValueError says how many codes of which range were expected."""
         count, size = self.attribute.codes, len(self.codes)
         if isinstance(value, str) or len(value) != count or not (min(value) >= 0 and max(value) < size):
-            raise ValueError(f"expected {count} shape codes from 0 to {size - 1}")
+            got = repr(value) if isinstance(value, str) else f"{len(value)} up to {max(value, default=0)}"
+            raise ValueError(f"expected {count} shape codes from 0 to {size - 1}, got {got}")
         return [self.codes.start + int(code) for code in value]
 
     def decode(self, ids: Sequence[int]) -> Value | None:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from kyvo.tokenizers.grammar import Grammar
     from kyvo.tokenizers.images import ImageTokenizer
+    from kyvo.tokenizers.shapes import ShapeTokenizer
 
 Options = TypeVar("Options", Layout, Preset)
 
 _FILE = "unified_tokenizer.json"
 _IMAGE_FOLDER = "image_tokenizer"
+_SHAPE_FOLDER = "shape_tokenizer"
 
 
 class UnifiedTokenizer:
@@ -38,11 +40,12 @@ class UnifiedTokenizer:
 
     Args:
         vocabulary: the ids.
-        schema: the attributes of an object.
+        schema: the attributes of an object; the layout's ``shape_length`` goes before its own.
         numbers: the number grids; their labels are the vocabulary's numbers.
         text: the text tokenizer.
         layout: how samples are laid out as sequences.
         image: the image tokenizer, for those who want pixels, or its codebook alone; sequences need only codes.
+        shape: the shape tokenizer, for those who want voxels; sequences need only codes.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class UnifiedTokenizer:
         text: TextTokenizer,
         layout: Layout,
         image: "ImageTokenizer | ImageCodebook | None" = None,
+        shape: "ShapeTokenizer | None" = None,
     ) -> None:
         if vocabulary.numbers != numbers.labels or vocabulary.text != text.size:
             raise ValueError("the vocabulary was made for other numbers or another text tokenizer")
+        schema = schema.with_shape_length(layout.shape_length)
         self.vocabulary, self.schema, self.numbers, self.text = vocabulary, schema, numbers, text
-        self.layout, self._image = layout, image
+        self.layout, self._image, self.shape = layout, image, shape
         self.codec = SceneCodec(schema, vocabulary, numbers, text, layout.object_order, layout.clip)
         self._grammars: dict[tuple[Task, tuple[str, ...]], Grammar] = {}
         self._views: dict[str, UnifiedTokenizer] = {schema.name: self}
@@ -72,6 +77,7 @@ class UnifiedTokenizer:
         name: PresetName = "quickstart",
         text: str | Path | None = None,
         image: "ImageTokenizer | ImageCodebook | str | Path | None" = None,
+        shape: "ShapeTokenizer | str | Path | None" = None,
         schema: SceneSchema | str | Path | None = None,
         granularity: float | None = None,
         image_codes: int | None = None,
@@ -81,6 +87,7 @@ class UnifiedTokenizer:
         output_image_order: ImageOrder | None = None,
         first_codes: int | None = None,
         first_codes_weight: float | None = None,
+        shape_length: int | None = None,
         object_order: ObjectOrder | None = None,
         clip: Clip | None = None,
         max_objects: int | None = None,
@@ -94,6 +101,7 @@ class UnifiedTokenizer:
             text: folder or Hub id of a text tokenizer; by default the small one of the embedded world.
             image: image tokenizer, or the folder of one, which sets image_codes and image_grid; or its codebook alone
                 (codebook.npy), which sets image_codes: enough to read and write codes, though not pixels.
+            shape: shape tokenizer, or the folder of one, which sets shape_codes and shape_length.
             schema: attributes of an object, by name, as a table, or as the path of a YAML file, whose number grids
                 then take the place of the preset's.
             granularity: step of the number grid.
@@ -104,6 +112,7 @@ class UnifiedTokenizer:
             output_image_order: order of the codes of images that are written.
             first_codes: how many codes at the start of every written image weigh more in the loss.
             first_codes_weight: how much more.
+            shape_length: codes of one 3D shape; by default as many as the schema says.
             object_order: order of the objects of a scene.
             clip: what to do with numbers outside their grid.
             max_objects: most objects of a generated scene.
@@ -111,11 +120,14 @@ class UnifiedTokenizer:
         """
         if name not in PRESETS:
             raise ValueError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
-        preset, loaded = PRESETS[name], _image_tokenizer(image)
+        preset, loaded, shapes = PRESETS[name], _image_tokenizer(image), _shape_tokenizer(shape)
         if loaded is not None:
-            image_codes = _agree("image_codes", image_codes, len(loaded.codebook))
+            image_codes = _agree("image", "image_codes", image_codes, len(loaded.codebook))
         if loaded is not None and not isinstance(loaded, ImageCodebook):
-            image_grid = _agree("image_grid", image_grid and tuple(image_grid), tuple(loaded.grid))
+            image_grid = _agree("image", "image_grid", image_grid and tuple(image_grid), tuple(loaded.grid))
+        if shapes is not None:
+            shape_codes = _agree("shape", "shape_codes", shape_codes, len(shapes.codebook))
+            shape_length = _agree("shape", "shape_length", shape_length, shapes.codes_per_shape)
         layout = _replace_given(
             preset.layout,
             image_grid=image_grid and tuple(image_grid),
@@ -123,6 +135,7 @@ class UnifiedTokenizer:
             output_image_order=output_image_order,
             first_codes=first_codes,
             first_codes_weight=first_codes_weight,
+            shape_length=shape_length,
             object_order=object_order,
             clip=clip,
             max_objects=max_objects,
@@ -131,7 +144,7 @@ class UnifiedTokenizer:
         preset = _replace_given(preset, image_codes=image_codes, shape_codes=shape_codes)
         table, numbers = _tables(preset, preset.schema if schema is None else schema, granularity)
         backend = TextTokenizer.from_pretrained(text or EMBEDDED)
-        return cls(_vocabulary(preset, table, numbers, backend), table, numbers, backend, layout, loaded)
+        return cls(_vocabulary(preset, table, numbers, backend), table, numbers, backend, layout, loaded, shapes)
 
     @property
     def image(self) -> "ImageTokenizer | None":
@@ -142,6 +155,11 @@ class UnifiedTokenizer:
     def image_codebook(self) -> "Tensor | None":
         """The vectors of image codes, float32 [K, D], where they are known."""
         return None if self._image is None else self._image.codebook
+
+    @property
+    def shape_codebook(self) -> "Tensor | None":
+        """The vectors of shape codes, float32 [K, D], where they are known."""
+        return None if self.shape is None else self.shape.codebook
 
     @property
     def image_grid(self) -> tuple[int, int]:
@@ -180,7 +198,7 @@ class UnifiedTokenizer:
         """
         if name not in self._views:
             view = UnifiedTokenizer(
-                self.vocabulary, get_schema(name), self.numbers, self.text, self.layout, self._image
+                self.vocabulary, get_schema(name), self.numbers, self.text, self.layout, self._image, self.shape
             )
             view._views = self._views
             self._views[name] = view
@@ -231,7 +249,7 @@ class UnifiedTokenizer:
         return self._grammars[key]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the text and image tokenizers, JSON-ready."""
+        """Everything but the tokenizers of text, images and shapes, JSON-ready."""
         return {
             "vocabulary": self.vocabulary.to_dict(),
             "schema": self.schema.to_dict(),
@@ -246,6 +264,8 @@ class UnifiedTokenizer:
         (target / _FILE).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
         if self._image is not None:
             self._image.save_pretrained(target / _IMAGE_FOLDER)
+        if self.shape is not None:
+            self.shape.save_pretrained(target / _SHAPE_FOLDER)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "UnifiedTokenizer":
@@ -253,9 +273,10 @@ class UnifiedTokenizer:
         source = Path(folder)
         if not (source / _FILE).is_file():
             raise ValueError(f"{source} is no tokenizer folder: it lacks {_FILE}")
-        image = source / _IMAGE_FOLDER
+        folders = (source / name for name in (_IMAGE_FOLDER, _SHAPE_FOLDER))
+        image, shape = (folder if folder.is_dir() else None for folder in folders)
         raw = json.loads((source / _FILE).read_text(encoding="utf-8"))
-        return cls.from_dict(raw, TextTokenizer.from_pretrained(source), image if image.is_dir() else None)
+        return cls.from_dict(raw, TextTokenizer.from_pretrained(source), image, shape)
 
     @classmethod
     def from_dict(
@@ -263,8 +284,9 @@ class UnifiedTokenizer:
         raw: Mapping[str, Any],
         text: TextTokenizer,
         image: "ImageTokenizer | ImageCodebook | str | Path | None" = None,
+        shape: "ShapeTokenizer | str | Path | None" = None,
     ) -> "UnifiedTokenizer":
-        """Inverse of ``to_dict``, given the text tokenizer and, if there is one, the image tokenizer."""
+        """Inverse of ``to_dict``, given the text tokenizer and those of images and shapes, if there are such."""
         return cls(
             Vocabulary.from_dict(raw["vocabulary"]),
             SceneSchema.from_dict(raw["schema"]),
@@ -272,6 +294,7 @@ class UnifiedTokenizer:
             text,
             Layout(**dict(raw["layout"]) | {"image_grid": tuple(raw["layout"]["image_grid"])}),
             _image_tokenizer(image),
+            _shape_tokenizer(shape),
         )
 
     def _prompt(self, task: Task, sample: Sample) -> list[tuple[str, Any]]:
@@ -380,14 +403,22 @@ def _image_tokenizer(
     return ImageTokenizer.from_pretrained(image)
 
 
+def _shape_tokenizer(shape: "ShapeTokenizer | str | Path | None") -> "ShapeTokenizer | None":
+    if not isinstance(shape, str | Path):
+        return shape
+    from kyvo.tokenizers.shapes import ShapeTokenizer
+
+    return ShapeTokenizer.from_pretrained(shape)
+
+
 def _replace_given(defaults: Options, **given: Any) -> Options:
     """The defaults with what was given, not None, in the place of theirs."""
     return replace(defaults, **{name: value for name, value in given.items() if value is not None})
 
 
-def _agree(name: str, asked: Any, found: Any) -> Any:
+def _agree(of: str, name: str, asked: Any, found: Any) -> Any:
     if asked is not None and asked != found:
-        raise ValueError(f"{name} = {asked} does not fit the image tokenizer, which has {found}")
+        raise ValueError(f"{name} = {asked} does not fit the {of} tokenizer, which has {found}")
     return found
 
 

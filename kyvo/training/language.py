@@ -144,7 +144,7 @@ class LanguageModule(LightningModule):
     """Trains Kyvo by next-token prediction and writes samples during validation, test and prediction.
 
     Args:
-        tokenizer: The unified tokenizer; its vocabulary and image codebook shape the model.
+        tokenizer: The unified tokenizer; its vocabulary and the codebooks of images and shapes shape the model.
         backbone: A shape, for random weights, or the folder or hub id of a Llama checkpoint.
         recipe: `fft` trains everything but the text embeddings, `lora` adapters and the new parts, `scratch`
             everything from random weights.
@@ -153,6 +153,8 @@ class LanguageModule(LightningModule):
         loss: Normalisation and number smoothing.
         embeddings: How new ids are embedded.
         lora: Adapters, for `recipe: lora`.
+        bidirectional_shapes: Whether the codes of a shape that is read see each other in both directions, as the paper
+            says (section D.2); those of shapes that are written never do. It costs flash attention: the mask is dense.
         train_text_embeddings: Whether fine-tuning moves the text embeddings (frozen in the paper).
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
         compile: Compile the blocks with `torch.compile`.
@@ -174,6 +176,7 @@ class LanguageModule(LightningModule):
         loss: LossConfig = LossConfig(),  # noqa: B008
         embeddings: NewEmbeddings = NewEmbeddings(),  # noqa: B008
         lora: Lora = Lora(),  # noqa: B008
+        bidirectional_shapes: bool = False,
         train_text_embeddings: bool = False,
         gradient_checkpointing: bool = False,
         compile: bool = False,
@@ -196,7 +199,7 @@ class LanguageModule(LightningModule):
         self.loss_config = loss
         self.limit_generation = limit_generation
         self.sampling = sampling
-        self.model = _build_model(tokenizer, backbone, embeddings)
+        self.model = _build_model(tokenizer, backbone, embeddings, bidirectional_shapes)
         if recipe == "fft":
             self.model.embedding.parts["text"].requires_grad_(train_text_embeddings)
         if recipe == "lora":
@@ -352,14 +355,18 @@ def _differences(first: Vocabulary, second: Vocabulary) -> str:
     return ", ".join(name for name in left if left[name] != right[name])
 
 
-def _build_model(tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddings: NewEmbeddings) -> KyvoForCausalLM:
-    codebook = tokenizer.image_codebook
+def _build_model(
+    tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddings: NewEmbeddings, bidirectional_shapes: bool
+) -> KyvoForCausalLM:
+    codebooks = {"image": tokenizer.image_codebook, "shape": tokenizer.shape_codebook}
+    sizes = {f"{name}_code_dim": 0 if book is None else book.shape[1] for name, book in codebooks.items()}
     config: dict[str, Any] = {
         "vocabulary": tokenizer.vocabulary.to_dict(),
         "number_encoding": embeddings.numbers,
         "number_positions": _number_positions(tokenizer) if embeddings.number_positions == "value" else None,
-        "image_code_dim": 0 if codebook is None else codebook.shape[1],
         "image_tokens": tokenizer.image_grid[0] * tokenizer.image_grid[1] if embeddings.image_positions else 0,
+        "bidirectional_shapes": bidirectional_shapes,
+        **sizes,
     }
     if embeddings.number_scale is not None:
         config["number_scale"] = embeddings.number_scale
@@ -368,8 +375,9 @@ def _build_model(tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddin
     else:
         model = KyvoForCausalLM.from_llama(backbone, config, embeddings.head)
     model.embedding.scale_projectors(model.config.initializer_range)
-    if codebook is not None:
-        model.embedding.set_codebook("image", codebook)
+    for name, book in codebooks.items():
+        if book is not None:
+            model.embedding.set_codebook(name, book)
     return model
 
 

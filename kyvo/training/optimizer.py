@@ -23,7 +23,7 @@ class OptimizerConfig:
         beta1: First moment's decay of AdamW.
         beta2: Second moment's decay of AdamW.
         warmup_steps: Steps of linear rise to the peak.
-        schedule: `cosine` to zero over the whole run, or `trapezoid`: constant, then a linear fall to zero.
+        schedule: `cosine` to zero over the whole run, `trapezoid`: constant, then a linear fall to zero, or `constant`.
         decay: Part of the run, (0, 1], over which the trapezoid falls.
     """
 
@@ -34,7 +34,7 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     warmup_steps: int = 100
-    schedule: Literal["cosine", "trapezoid"] = "cosine"
+    schedule: Literal["cosine", "trapezoid", "constant"] = "cosine"
     decay: float = 0.5
 
     def __post_init__(self) -> None:
@@ -144,6 +144,8 @@ def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -
         config: Warm-up and shape.
     """
     warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if config.schedule == "constant":
+        return warmup
     progress = min(1.0, step / max(1, total_steps))
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * progress))

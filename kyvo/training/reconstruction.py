@@ -31,7 +31,8 @@ class ReconstructionModule(LightningModule):
     """A `VQModel` that learns to reconstruct images through a codebook; subclasses say by which losses and quantiser.
 
     Batches are float images [B, 3, H, W] in [-1, 1]. Logs `val/psnr` (dB), `val/object_psnr` (dB, over pixels that
-    differ from the background), `val/codes_used` and `val/perplexity` of the codes of the whole validation set.
+    differ from the background); of the codes of the whole validation set `val/codes_used`, `val/usage` (the share of
+    the codebook), `val/perplexity` and `val/top_code_share`.
 
     Args:
         network: Sizes of the network.
@@ -92,8 +93,7 @@ class ReconstructionModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log how evenly the codes of the validation set are used."""
-        scores = self.code_usage.compute()
-        self.log_dict({f"val/{name}": scores[name] for name in ("codes_used", "perplexity")})
+        self.log_dict({f"val/{name}": score for name, score in self.code_usage.compute().items()})
         self.code_usage.reset()
 
     # ---- result -----------------------------------------------------------------------------------------------

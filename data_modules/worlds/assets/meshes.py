@@ -60,7 +60,7 @@ def load_mesh_asset(
         ValueError: If the file cannot be read or holds no triangles, or an argument is out of range.
     """
     path = Path(path)
-    up = up or ("y" if path.suffix.lower() in _Y_UP else "z")
+    up = up_axis(path, up)
     if up not in ("y", "z") or resolution < 16 or size <= 0:
         raise ValueError(f'up must be "y" or "z", resolution at least 16, size above 0; got {up}, {resolution}, {size}')
     if not path.is_file():
@@ -102,20 +102,33 @@ def _keep(path: Path, grid: Grid, corners: np.ndarray) -> None:
 
 def _bake(path: Path, resolution: int, up: str) -> tuple[Grid, np.ndarray]:
     """The grid of the mesh in a file and the corners [2, 3] of the box around its solid, z up."""
-    parts = _read(path)
-    triangles = np.concatenate([part.triangles for part in parts])
-    if up == "y":
-        triangles = np.stack([triangles[..., 0], -triangles[..., 2], triangles[..., 1]], axis=-1)
+    parts = read_parts(path)
+    triangles = upright_triangles(parts, up)
     closed, step = _is_closed(triangles), step_of(triangles, resolution)
     samples = sample(triangles, step)
-    grid = bake(samples, _colors(parts, samples, path.suffix.lower() in _GLTF), step, closed)
+    grid = bake(samples, sampled_colors(path, parts, samples), step, closed)
     extra = thickness(step, closed)
     corners = triangles.reshape(-1, 3)
     return grid, np.stack([corners.min(0) - extra, corners.max(0) + extra])
 
 
-def _read(path: Path) -> list[Any]:
-    """The meshes in a file, where its scene puts them."""
+def up_axis(path: Path, up: str | None) -> str:
+    """The axis of a file that points up: as given, else "y" for GLB, GLTF and OBJ files and "z" for all others."""
+    return up or ("y" if path.suffix.lower() in _Y_UP else "z")
+
+
+def upright_triangles(parts: list[Any], up: str) -> np.ndarray:
+    """Corners of all parts' triangles in a row, [F, 3, 3], z up."""
+    triangles = np.concatenate([part.triangles for part in parts])
+    return np.stack([triangles[..., 0], -triangles[..., 2], triangles[..., 1]], axis=-1) if up == "y" else triangles
+
+
+def read_parts(path: Path) -> list[Any]:
+    """The meshes in a file, where its scene puts them.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read or holds no triangles of any extent.
+    """
     try:
         import trimesh
     except ImportError as error:
@@ -141,8 +154,9 @@ def _is_closed(triangles: np.ndarray) -> bool:
     return bool(mesh.is_watertight and mesh.is_winding_consistent)
 
 
-def _colors(parts: list[Any], samples: Samples, gltf: bool) -> np.ndarray:
-    """Linear reflectance [S, 3] of samples of all parts' triangles in a row."""
+def sampled_colors(path: Path, parts: list[Any], samples: Samples) -> np.ndarray:
+    """Linear reflectance [S, 3] of samples of all parts' triangles in a row, the parts those of a file."""
+    gltf = path.suffix.lower() in _GLTF
     starts = np.cumsum([0, *(len(part.faces) for part in parts)])
     owner = np.searchsorted(starts, samples.faces, side="right") - 1
     colors = np.empty((samples.faces.size, 3))
@@ -172,15 +186,24 @@ def _material_colors(visual: Any, corners: np.ndarray, weights: np.ndarray) -> n
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if image is None or visual.uv is None:
         return np.asarray(material.main_color)[:3] / 255
-    places = np.einsum("sc,sci->si", weights, visual.uv[corners])
     factor = getattr(material, "baseColorFactor", None)
-    return _texels(image, places) * (1 if factor is None else np.asarray(factor)[:3] / 255)
+    colors = linear(texels(image.convert("RGB"), visual.uv, corners, weights) / 255)
+    return colors * (1 if factor is None else np.asarray(factor)[:3] / 255)
 
 
-def _texels(image: Any, places: np.ndarray) -> np.ndarray:
-    """Linear colours [S, 3] of a repeating image at places [S, 2]: across from the left, up from the bottom."""
-    pixels = np.asarray(image.convert("RGB"))
+def texels(image: Any, uv: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pixels [S, ...] of a repeating image at points of triangles.
+
+    Args:
+        image: A picture of Pillow's.
+        uv: Places of all corners, across from the left, up from the bottom, in 0..1.
+        corners: Which of them are those of each point's triangle, [S, 3].
+        weights: Shares of these corners in the point, [S, 3].
+    """
+    pixels = np.asarray(image)
     rows, columns = pixels.shape[:2]
-    column = np.floor(places[:, 0] % 1 * columns).astype(int) % columns
-    row = np.floor((1 - places[:, 1]) % 1 * rows).astype(int) % rows
-    return linear(pixels[row, column] / 255)
+    across, up = np.einsum("sc,sci->is", weights, uv[corners])
+    column = np.floor(across % 1 * columns).astype(int) % columns
+    row = np.floor((1 - up) % 1 * rows).astype(int) % rows
+    found: np.ndarray = pixels[row, column]
+    return found
