@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_modules.voxels import voxelize_asset
-from data_modules.worlds.assets.invented import FAMILIES, _Kit, invent, invented_solid
+from data_modules.worlds.assets.invented import FAMILIES, invent, invented_solid
+from data_modules.worlds.assets.inventions.kit import Kit
 
 SIZE = 24
 
@@ -58,7 +59,7 @@ def test_boxes_are_tight():
 def test_every_family_can_be_made_again_and_again():
     for family in dict.fromkeys(FAMILIES):
         for seed in range(15):
-            solid = family(_Kit(random.Random(seed)))
+            solid = family(Kit(random.Random(seed)))
             assert all(low < high for low, high in zip(solid.lower, solid.upper, strict=True))
 
 

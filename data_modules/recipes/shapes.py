@@ -16,9 +16,10 @@ from rich.progress import Progress
 from data_modules.parallel import parallel_map
 from data_modules.shape_folder import write_shape
 from data_modules.voxels import SPACE, voxelize_asset
-from data_modules.worlds.assets import food, household, living_room, park, people, playthings, vessels
+from data_modules.worlds.assets import living_room, park, people
 from data_modules.worlds.assets.asset import Asset
 from data_modules.worlds.assets.invented import invented_solid
+from data_modules.worlds.assets.library import EXPLICIT
 from data_modules.worlds.assets.palette import BRIGHT, DARK, LIGHT, WOODS
 from data_modules.worlds.assets.solid import Solid
 from data_modules.worlds.assets.textures import Paint, grain, plain
@@ -71,40 +72,12 @@ def _table(rng: random.Random) -> Solid:
     return living_room.round_table(rng.choice(LIGHT), rng.choice(DARK), rng.choice(BRIGHT))
 
 
-_EXPLICIT: tuple[Callable[[], Solid], ...] = (
-    vessels.bottle,
-    vessels.juice_bottle,
-    vessels.barrel,
-    vessels.soup_can,
-    vessels.vase,
-    vessels.mug,
-    vessels.teapot,
-    food.cheeseburger,
-    food.cake_slice,
-    food.egg_toast,
-    food.apple,
-    food.mushroom,
-    playthings.basketball,
-    playthings.soccer_ball,
-    playthings.balloon,
-    playthings.rocket,
-    playthings.guitar,
-    playthings.duck,
-    playthings.chicken,
-    household.candle,
-    household.boot,
-    household.traffic_cone,
-    household.book,
-    household.chair,
-)
-
-
 def _as_it_is(make: Callable[[], Solid]) -> Callable[[random.Random], Solid]:
     return lambda rng: make()
 
 
 _NAMED: Mapping[str, Callable[[random.Random], Solid]] = {
-    **{make.__name__: _as_it_is(make) for make in _EXPLICIT},
+    **{make.__name__: _as_it_is(make) for make, _ in EXPLICIT},
     "person": _person,
     "bench": _bench,
     "lamppost": _lamppost,

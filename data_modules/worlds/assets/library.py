@@ -12,6 +12,7 @@ from data_modules.worlds.assets.textures import plain
 
 __all__ = [
     "ASSETS",
+    "EXPLICIT",
     "LIVING_ROOM",
     "OBJECTRON",
     "PARK",
@@ -36,7 +37,7 @@ _REFERENCE_HEIGHTS = {"person": 0.7, "lamppost": 0.7, "bench": 0.35, "sofa": 0.3
 _SCALES = {"person": 1.25, "lamppost": 1.1, "bench": 1.3, "sofa": 1.3, "table": 1.4, "bird": 1.3}
 """How much larger than modelled: large enough for which way they face to be seen in 64 pixels."""
 
-_EXPLICIT: tuple[tuple[Callable[[], Solid], float], ...] = (
+EXPLICIT: tuple[tuple[Callable[[], Solid], float], ...] = (
     (vessels.bottle, 1.5),
     (vessels.juice_bottle, 1.5),
     (vessels.barrel, 0.3),
@@ -64,7 +65,7 @@ _EXPLICIT: tuple[tuple[Callable[[], Solid], float], ...] = (
 )
 """Solids of the world of explicit shapes, with the strength of their highlights."""
 
-SHAPES = tuple(make.__name__ for make, _ in _EXPLICIT)
+SHAPES = tuple(make.__name__ for make, _ in EXPLICIT)
 """Names of the assets of the world of explicit shapes."""
 
 
@@ -104,7 +105,7 @@ def _living_room() -> dict[str, Solid]:
 def _all() -> dict[str, Asset]:
     worded = _people() | _park() | _living_room()
     return {name: _worded(name, solid) for name, solid in worded.items()} | {
-        make.__name__: make().asset(make.__name__, gloss) for make, gloss in _EXPLICIT
+        make.__name__: make().asset(make.__name__, gloss) for make, gloss in EXPLICIT
     }
 
 

@@ -1,0 +1,1 @@
+"""Plans and parts of invented assets, one kind a file."""
