@@ -17,6 +17,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
+from data_modules.voxels import voxelize_asset
+from data_modules.worlds.assets.invented import invent
+from data_modules.worlds.assets.library import ASSETS
+from kyvo.assets import resolve
 from kyvo.cameras import Cameras
 from kyvo.cli import find_config
 from kyvo.models.finite_quantizer import FiniteQuantizerConfig
@@ -488,3 +492,21 @@ def test_the_papers_config_says_what_the_paper_does():
     assert given["optimizer"]["schedule"] == "constant"
     assert given["rendering"]["views"] == "multi-view"
     assert given["rendering"]["weights"] == {"weight": 0.1, "l1": 1.0, "ssim": 0.2, "perceptual": 0.2}
+
+
+# ---- the tokenizers that ship ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "resolution", "codes", "least"), [("", 32, 512, 0.85), ("_64", 16, 64, 0.8)])
+def test_shipped_tokenizers_keep_shapes_that_training_never_saw(name: str, resolution: int, codes: int, least: float):
+    tokenizer = ShapeTokenizer.from_pretrained(f"shape_tokenizer_quickstart{name}")
+    assert (tokenizer.space, tokenizer.resolution, tokenizer.codes_per_shape) == ("voxel8", resolution, codes)
+    slats = [voxelize_asset(asset, resolution) for asset in (ASSETS["duck"], ASSETS["guitar"], invent(1))]
+    found, true = densify(tokenizer.decode(tokenizer.encode(slats)))[:, 0], densify(slats)[:, 0]
+    overlap = (found * true).sum((1, 2, 3)) / (found + true).clamp(max=1).sum((1, 2, 3))
+    assert overlap.mean() > least
+
+
+@pytest.mark.parametrize("name", ["shape_tokenizer_quickstart", "shape_tokenizer_quickstart_64"])
+def test_shipped_tokenizers_are_small(name: str):
+    assert sum(file.stat().st_size for file in Path(resolve(name)).iterdir()) < 4e6
