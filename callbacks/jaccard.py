@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from lightning import Trainer
 
-from callbacks.scene_scoring import EMPTY, SceneScoring
+from callbacks.scene_scoring import EMPTY, SceneScoring, scene_of
+from callbacks.scoring import SampleScores
 from kyvo.metrics.jaccard import SceneJaccard
 from kyvo.metrics.shape_assignment import ShapeAssignment, ShapeJaccard, named_scene
 from kyvo.sample import Sample
@@ -45,7 +46,7 @@ class Jaccard(SceneScoring):
 
     def update(
         self, metric: SceneJaccard, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
-    ) -> None:
+    ) -> SampleScores:
         """Compare with the unrounded scenes."""
         shape = metric.shape if isinstance(metric, ShapeJaccard) else None
         metric.update(
@@ -53,12 +54,12 @@ class Jaccard(SceneScoring):
             [_target(sample, shape) for sample in samples],
             [one.malformed for one in written],
         )
+        return [{"jaccard": index} for index in metric.scene_scores[-len(samples) :]]
 
 
 def _target(sample: Sample, shape: str | None) -> Scene:
     """The scene that a sample asks for, with names in the place of codes; `shape` is the attribute with codes."""
-    scene = sample.write("scene")
-    assert isinstance(scene, Scene)  # what a sample has under this name
+    scene = scene_of(sample.write("scene"))
     if shape is None:
         return scene
     if sample.written_shapes is None:

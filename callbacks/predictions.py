@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import Trainer
 
+from callbacks.scoring import scores_of_samples
 from callbacks.watching import Watching, output_folder
 from kyvo.sample import Sample
 from kyvo.scene import Scene, SceneSchema
@@ -17,9 +18,10 @@ from kyvo.workload import Workload
 
 
 class Predictions(Watching):
-    """Writes `FOLDER/STAGE/TASK.rankR.jsonl`: key, task, kind, what was read, the target, what was generated.
+    """Writes `FOLDER/STAGE/TASK.rankR.jsonl`: key, task, kind, what was read, the target, what was generated, scores.
 
-    Every rank writes its own file. A stage (val, test, predict) begins its files anew.
+    Scores are those of the sample alone, by whatever callbacks score it. Every rank writes its own file, in which each
+    of its samples is once. A stage (val, test, predict) begins its files anew.
 
     Args:
         folder: Where to write; default is `predictions` in the folder of the run's first logger.
@@ -48,9 +50,10 @@ class Predictions(Watching):
         self._started.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         schema, task = module.schema_of(batch.workload), batch.workload.task
+        scores = scores_of_samples(trainer, module, batch, written)
         with path.open(mode, encoding="utf-8") as file:
-            for sample, one in zip(batch.samples, written, strict=False):
-                file.write(json.dumps(prediction(schema, task, sample, one)) + "\n")
+            for sample, one, scored in zip(batch.samples, written, scores, strict=False):
+                file.write(json.dumps(prediction(schema, task, sample, one) | {"scores": scored}) + "\n")
 
 
 def prediction(schema: SceneSchema, task: Task, sample: Sample, written: Generation) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Trainer
 from torchmetrics import Metric
 
-from callbacks.scoring import Scoring
+from callbacks.scoring import SampleScores, Scoring
 from kyvo.metrics.answers import AnswerAccuracy
 from kyvo.sample import Sample
 from kyvo.task import Task
@@ -28,11 +28,16 @@ class QuestionAnswering(Scoring):
         return AnswerAccuracy(data.question_types(workload.dataset), data.training_answers(workload.dataset))
 
     def update(
-        self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
-    ) -> None:
+        self,
+        metric: AnswerAccuracy,
+        module: LanguageModule,
+        samples: Sequence[Sample],
+        written: Sequence[Generation],
+    ) -> SampleScores:
         """Compare with the true answers."""
         metric.update(
             [one.text for one in written],
             [str(sample.write("text")) for sample in samples],
             [sample.kind for sample in samples],
         )
+        return [{"accuracy": hit} for hit in metric.per_question[-len(samples) :]]

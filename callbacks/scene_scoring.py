@@ -4,10 +4,17 @@ from abc import ABC
 
 from callbacks.scoring import Scoring
 from kyvo.metrics.jaccard import Rule
+from kyvo.sample import Content
 from kyvo.scene import Scene
 
 EMPTY = Scene()
 """What stands for a scene that could not be read."""
+
+
+def scene_of(content: Content) -> Scene:
+    """What a sample has under `scene`."""
+    assert isinstance(content, Scene)
+    return content
 
 
 class SceneScoring(Scoring, ABC):

@@ -2,18 +2,23 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lightning import Trainer
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from callbacks.watching import Watching
+from kyvo.metrics.intervals import Intervals
 from kyvo.sample import Sample
 from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule, TokenBatch
 from kyvo.workload import Workload
+
+SampleScores = Sequence[Mapping[str, Tensor]]
+"""What samples score, each by itself, by name."""
 
 
 class Scoring(Watching, ABC):
@@ -21,11 +26,23 @@ class Scoring(Watching, ABC):
 
     Lightning's sanity check before training runs through the same steps with random weights: its scores are the
     baseline of the untrained model, and go into checkpoints.
+
+    A subclass overrides `update`, or `add` if samples and what was written for them are not enough.
+
+    Attributes:
+        means: Names of scores that are means over samples, for which bootstrap intervals are logged as `NAME_low` and
+            `NAME_high`; metrics may bring such intervals of their own.
+        ending: What the names of scores end in.
     """
+
+    means: Sequence[str] = ()
+    ending: str = ""
 
     def __init__(self) -> None:
         self.metrics: dict[Workload, Metric | MetricCollection] = {}
+        self.intervals: dict[Workload, Intervals] = {}
         self.untrained: dict[str, float] = {}
+        self._last: tuple[Sequence[Generation], list[dict[str, float]]] = ((), [])
 
     @abstractmethod
     def scores(self, task: Task) -> bool:
@@ -35,11 +52,17 @@ class Scoring(Watching, ABC):
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric | MetricCollection:
         """A fresh metric for a workload, which computes scores by name."""
 
-    @abstractmethod
+    def add(
+        self, metric: Any, module: LanguageModule, batch: TokenBatch, written: Sequence[Generation]
+    ) -> SampleScores | None:
+        """Add a batch, of which the first samples were written; returns what `update` does."""
+        return self.update(metric, module, batch.samples[: len(written)], written)
+
     def update(
         self, metric: Any, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
-    ) -> None:
-        """Add samples and what was written for them."""
+    ) -> SampleScores | None:
+        """Add samples and what was written for them; returns what each scores alone, if that is known."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither update nor add")
 
     def state_dict(self) -> dict[str, Any]:
         """The scores of the untrained model."""
@@ -55,22 +78,70 @@ class Scoring(Watching, ABC):
         every: Iterable[Workload] = trainer.datamodule.workloads if stage != "predict" else ()  # type: ignore[attr-defined]
         made = {one: self.make_metric(trainer, module, one) for one in every if self.scores(one.task)}
         self.metrics = {one: metric.to(module.device) for one, metric in made.items()}
+        self.intervals = {one: Intervals(self.means).to(module.device) for one in made}
 
     def see(
         self, trainer: Trainer, module: LanguageModule, stage: str, batch: TokenBatch, written: Sequence[Generation]
     ) -> None:
         """Add a batch to the metric of its workload."""
-        if batch.workload in self.metrics:
-            self.update(self.metrics[batch.workload], module, batch.samples[: len(written)], written)
+        self.scored(module, batch, written)
+
+    def scored(
+        self, module: LanguageModule, batch: TokenBatch, written: Sequence[Generation]
+    ) -> list[dict[str, float]]:
+        """What each sample of a batch scores alone.
+
+        The first call adds the batch to the metric of its workload, whoever makes it: this callback's own hook, or that
+        of another one which comes before it and wants the scores.
+        """
+        if written is not self._last[0]:
+            self._last = (written, self._score(module, batch, written))
+        return self._last[1]
+
+    def _score(
+        self, module: LanguageModule, batch: TokenBatch, written: Sequence[Generation]
+    ) -> list[dict[str, float]]:
+        if batch.workload not in self.metrics:
+            return [{} for _ in written]
+        rows = self.add(self.metrics[batch.workload], module, batch, written) or [{} for _ in written]
+        found = [{name: float(value) for name, value in row.items()} for row in rows]
+        self.intervals[batch.workload].update(found)
+        # NaN, say of a picture without objects, has no place in a file of JSON.
+        return [{name: value for name, value in row.items() if not math.isnan(value)} for row in found]
 
     def finish(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
         """Compute over all ranks and log; before training, keep."""
         scores: dict[str, float] = {}
         for workload, metric in self.metrics.items():
-            scores |= {f"{workload.label}/{name}": float(value) for name, value in metric.compute().items()}
+            found = {**metric.compute(), **self.intervals[workload].compute()}
+            scores |= {f"{workload.label}/{name}{self.ending}": float(value) for name, value in found.items()}
         # A type without samples has no score, and no place in a table.
         scores = {name: value for name, value in scores.items() if not math.isnan(value)}
         if trainer.sanity_checking:
             self.untrained = scores
         elif scores:
             module.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, add_dataloader_idx=False)
+
+
+def one_by_one(metric: Metric, names: Collection[str], *columns: Any) -> SampleScores:
+    """Add samples to a metric one at a time; returns what it computes of each alone.
+
+    Args:
+        metric: A metric whose states are sums: lists of values would be copied for every sample.
+        names: The scores to return.
+        columns: What its `update` takes, batches of as many samples that can be sliced.
+    """
+    alone = (metric(*(column[row : row + 1] for column in columns)) for row in range(len(columns[0])))
+    return [{name: scores[name] for name in names} for scores in alone]
+
+
+def scores_of_samples(
+    trainer: Trainer, module: LanguageModule, batch: TokenBatch, written: Sequence[Generation]
+) -> list[dict[str, float]]:
+    """What each sample of a batch scores by all the trainer's scoring callbacks, whatever their order."""
+    rows: list[dict[str, float]] = [{} for _ in written]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Scoring):
+            for row, found in zip(rows, callback.scored(module, batch, written), strict=True):
+                row.update(found)
+    return rows

@@ -23,6 +23,8 @@ class Headline:
         baseline: Metric to compare with; default is the same metric of the untrained model.
         baseline_label: What people read of it.
         digits: Decimals shown.
+        ceiling: Metric that bounds this one; default is the one of this name and `_ceiling`.
+        higher_is_better: Whether a value above the baseline is an improvement.
     """
 
     task: str
@@ -31,6 +33,8 @@ class Headline:
     baseline: str = ""
     baseline_label: str = "untrained"
     digits: int = 3
+    ceiling: str = ""
+    higher_is_better: bool = True
 
 
 HEADLINES = (
@@ -42,7 +46,17 @@ HEADLINES = (
     Headline("rendering", "psnr", "rendering: PSNR, dB", digits=2),
     Headline("rendering", "object_psnr", "rendering: objects, dB", digits=2),
     Headline("rendering", "ssim", "rendering: SSIM"),
-)
+    Headline(
+        "rendering", "scene_success", "rendering: success@scene", "scene_success_shuffled", "shuffled",
+        ceiling="scene_success_vq",
+    ),
+    Headline(
+        "rendering", "recognized_object", "rendering: object is right", "recognized_object_shuffled", "shuffled",
+        ceiling="recognized_object_vq",
+    ),
+    Headline("rendering", "image_code_nll", "rendering: nats a code", higher_is_better=False),
+    Headline("rendering", "first_code_accuracy", "rendering: first code"),
+)  # fmt: skip
 
 
 class Summary(Callback):
@@ -67,6 +81,8 @@ class Summary(Callback):
         self._report(trainer, "test")
 
     def _report(self, trainer: Trainer, stage: str) -> None:
+        # On every rank: where the logger has no folder yet, Lightning asks the first rank for it.
+        folder = output_folder(trainer, self.folder)
         if not trainer.is_global_zero:
             return
         reached = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -74,7 +90,6 @@ class Summary(Callback):
         if not rows:
             return
         Console().print(metric_table(rows, title=f"{stage}: reached against baselines"))
-        folder = output_folder(trainer, self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"summary-{stage}.md").write_text(metric_markdown(rows) + "\n", encoding="utf-8")
 
@@ -102,17 +117,37 @@ def summary_rows(
     reached: Mapping[str, float], stage: str, start: Mapping[str, float], targets: Mapping[str, float]
 ) -> list[MetricRow]:
     """The rows of the table: every headline that was measured, and the least share of well-formed outputs of a task."""
-    rows = []
-    for line in HEADLINES:
-        for label in _labels(reached, stage, line):
-            name = f"{label}/{line.metric}"
-            base = reached.get(f"{stage}/{label}/{line.baseline}") if line.baseline else start.get(name)
-            compared = line.baseline_label if base is not None else ""
-            title = line.label if label == line.task else f"{label}: {line.label.partition(': ')[2]}"
-            rows.append(
-                MetricRow(title, reached[f"{stage}/{name}"], compared, base, targets.get(name), digits=line.digits)
-            )
+    rows = [
+        _row(reached, stage, start, targets, line, label)
+        for line in HEADLINES
+        for label in _labels(reached, stage, line)
+    ]
     formed = [reached[name] for name in reached if name.startswith(f"{stage}/") and name.endswith("/well_formed")]
     if formed:
         rows.append(MetricRow("outputs well-formed", min(formed)))
     return rows
+
+
+def _row(
+    reached: Mapping[str, float],
+    stage: str,
+    start: Mapping[str, float],
+    targets: Mapping[str, float],
+    line: Headline,
+    label: str,
+) -> MetricRow:
+    """A headline of the workload with this label."""
+    name = f"{label}/{line.metric}"
+    base = reached.get(f"{stage}/{label}/{line.baseline}") if line.baseline else start.get(name)
+    low, high = (reached.get(f"{stage}/{name}_{end}") for end in ("low", "high"))
+    return MetricRow(
+        line.label if label == line.task else f"{label}: {line.label.partition(': ')[2]}",
+        reached[f"{stage}/{name}"],
+        line.baseline_label if base is not None else "",
+        base,
+        targets.get(name),
+        line.higher_is_better,
+        line.digits,
+        None if low is None or high is None else (low, high),
+        reached.get(f"{stage}/{label}/{line.ceiling or f'{line.metric}_ceiling'}"),
+    )

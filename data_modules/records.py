@@ -4,15 +4,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_modules.faults import BadInputError, Fault
 from data_modules.shards import RawSample, read_shard
 from data_modules.worlds.masks import from_run_lengths
-from kyvo.sample import Sample
+from kyvo.sample import Sample, Seen
 from kyvo.scene import Attribute, Scene, SceneSchema
+
+if TYPE_CHECKING:
+    from kyvo.metrics.edits import Relation
 
 CODED = (
     *("image.codes.npy", "scene.json", "question.json"),
@@ -64,8 +67,8 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     Args:
         raw: The undecoded files. Each kind of member may be absent.
         schema: How `scene.json` is read.
-        pixels: Whether to decode also the pictures, the masks of their objects and the names of their shapes (for
-            evaluation).
+        pixels: Whether to decode also the pictures, the masks and boxes of their objects, the names of their shapes
+            and what relations instructions ask for (for evaluation).
 
     Raises:
         BadInputError: Naming shard, key and member, if a member is corrupt.
@@ -92,6 +95,10 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
             target_mask=_mask(raw, "target.scene.json", target_mask, target),
             shapes=None if schema.shape is None else shape_names(raw, "scene.json", schema.shape),
             target_shapes=None if schema.shape is None else shape_names(raw, "target.scene.json", schema.shape),
+            rotations=_member(raw, "scene.json", _rotations),
+            seen=_member(raw, "scene.json", _seen),
+            target_seen=_member(raw, "target.scene.json", _seen),
+            relation=_relation(raw),
         )
     return Record(sample, _member(raw, "question.json", _questions) or ())
 
@@ -183,6 +190,43 @@ def shape_names(raw: RawSample, member: str, attribute: Attribute) -> tuple[str,
     """
     names = _member(raw, member, lambda value: tuple(item.get(attribute.name) for item in value["objects"]))
     return names if names is not None and all(isinstance(name, str) for name in names) else None
+
+
+def _seen(scene: Mapping[str, Any]) -> tuple[Seen | None, ...] | None:
+    """Where the objects of a scene show in its picture; None where the data does not say."""
+    if not all("bbox" in one and "visible_pixels" in one for one in scene["objects"]):
+        return None
+    return tuple(None if one["bbox"] is None else _seen_object(one) for one in scene["objects"])
+
+
+def _seen_object(raw: Mapping[str, Any]) -> Seen:
+    x0, y0, x1, y1 = map(float, raw["bbox"])
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"bbox should be [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got {raw['bbox']}")
+    return Seen((x0, y0, x1, y1), float(raw["visible_pixels"]))
+
+
+def _relation(raw: RawSample) -> "Relation | None":
+    """Where an instruction wants a new or moved object."""
+    if not {"instruction.json", "scene.json"} <= raw.members.keys():
+        return None
+    # Metrics take longer to import than shards to be made.
+    from kyvo.metrics.edits import Relation
+
+    source = raw.decode("scene.json")
+    found: Relation | None = _member(raw, "instruction.json", lambda value: Relation.of(value, source))
+    return found
+
+
+def _rotations(scene: Mapping[str, Any]) -> np.ndarray | None:
+    """How the boxes of a scene are turned, float64 [objects, 3, 3]; None where the data does not say."""
+    found = [one.get("R_cam") for one in scene["objects"]]
+    if any(one is None for one in found):
+        return None
+    rotations = np.array(found, dtype=np.float64).reshape(-1, 3, 3)
+    if not np.isfinite(rotations).all():
+        raise ValueError("R_cam should be 3 x 3 finite numbers")
+    return rotations
 
 
 def _shape_codes(value: np.ndarray) -> np.ndarray:

@@ -27,9 +27,16 @@ FUNCTIONS = {
     "data show": ("data_modules.showing:show", "print samples as coloured token sequences"),
     "data first-codes": ("data_modules.first_codes:first_codes", "how many images begin with the same code"),
     "import image-tokenizer": ("kyvo.importing:import_image_tokenizer", "a published image tokenizer into a folder"),
+    "score jaccard": ("kyvo.score.jaccard:score", "Jaccard of scenes in files, ours or the official formats"),
+    "score answers": ("kyvo.score.answers:score", "exact match of answers in files, by type, beside baselines"),
+    "score chat-prompts": ("kyvo.score.chat:write_prompts", "prompts for vision-language models as baselines"),
+    "score boxes": ("kyvo.score.boxes:score", "AP3D and overlap of 3D boxes against an Omni3D file"),
+    "score images": ("kyvo.score.images:score", "PSNR, SSIM and more of folders of pictures"),
     "score shapes": ("kyvo.shape_ranking:rank", "whose pictures of shapes come nearest, by metrics and by people"),
     "score shape-tokenizer": ("data_modules.shape_score:score", "voxels, surfaces, views and codes, beside oracles"),
     "score image-tokenizer": ("data_modules.tokenizer_score:score", "pixels, codes, and what is still recognised"),
+    "compare": ("kyvo.compare:compare", "one table from several runs: Markdown, LaTeX, CSV, a plot"),
+    "report": ("kyvo.report.page_run:report", "the page of a finished run, from its folder"),
     "doctor": ("kyvo.doctor:doctor", "what works on this machine, its licences, and what to install for the rest"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
     "bench tokenize": ("kyvo.bench.tokenize:bench", "speed of an image tokenizer and bytes of its codes"),
@@ -142,20 +149,39 @@ def run_function(name: str, words: list[str]) -> Any:
     texts = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
     for key in listed:
         parser.add_argument(key, nargs="+", type=str, help=texts[key])
-    found = vars(parser.instantiate_classes(parser.parse_args(_with_true(function, words))))
+    found = vars(parser.instantiate_classes(parser.parse_args(_spelled(function, words))))
     positional = [word for key in listed for word in found.pop(key)]
     # auto_cli would do the same, but keeps --config from functions that have an argument of that name.
     return function(*positional, **{key: found[key] for key in parameters if key in found})
 
 
-def _with_true(function: Callable[..., Any], words: list[str]) -> list[str]:
-    """The words with `true` after each yes-or-no argument that has no value, so that `--raw` alone is enough."""
-    switches = {f"--{key}" for key, one in inspect.signature(function).parameters.items() if one.annotation is bool}
-    found = []
-    # Not strict: without any word there is one too many to follow.
-    for word, following in zip(words, [*words[1:], "--"], strict=False):
-        found += [word, "true"] if word in switches and following.startswith("--") else [word]
+def _spelled(function: Callable[..., Any], words: list[str]) -> list[str]:
+    """The words as the parser takes them.
+
+    Names of options may have dashes; `--raw` alone says true; the values of a list may follow it one by one.
+    """
+    parameters = inspect.signature(function).parameters
+    found: list[str] = []
+    for name, values in _groups(words):
+        annotation = str(getattr(parameters.get(name.lstrip("-")), "annotation", ""))
+        if not values and "bool" in annotation:
+            values = ["true"]
+        if values and "list[" in annotation and not values[0].startswith("["):
+            values = [f"[{','.join(values)}]"]
+        found += [name, *values] if name else values
     return found
+
+
+def _groups(words: list[str]) -> list[tuple[str, list[str]]]:
+    """Each option with the words that follow it; what comes before the first has no name."""
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            groups.append((f"--{name[2:].replace('-', '_')}{equals}{value}", []))
+        else:
+            groups[-1][1].append(word)
+    return groups
 
 
 # ---- trainer ------------------------------------------------------------------------------------------------------

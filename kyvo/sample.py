@@ -1,13 +1,30 @@
 """Samples: one example of the data, with what may be read and what is to be written."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kyvo.scene import Scene
 from kyvo.task import Modality
 
+if TYPE_CHECKING:
+    from kyvo.metrics.edits import Relation
+
 Content = np.ndarray | Scene | str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where an object shows in a picture.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels, x1 and y1 just outside.
+        pixels: how many of its pixels are seen.
+    """
+
+    box: tuple[float, float, float, float]
+    pixels: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,12 @@ class Sample:
         target_mask: bool [H, W], the same of ``target_pixels``.
         shapes: what the shapes of the objects of ``scene`` are called, in their order (evaluation only).
         target_shapes: the same of ``target_scene``.
+        seen: where the objects of ``scene`` show in ``pixels``, in their order; None for one that is hidden (evaluation
+            only).
+        target_seen: the same of ``target_scene`` and ``target_pixels``.
+        relation: where the instruction wants a new or moved object; None where it does not say (evaluation only).
+        rotations: float64 [objects, 3, 3], from the own axes of the boxes of ``scene`` into the camera's frame
+            (evaluation only).
         kind: type of question or instruction, such as ``count`` or ``appearance``.
     """
 
@@ -46,6 +69,10 @@ class Sample:
     target_mask: np.ndarray | None = None
     shapes: tuple[str, ...] | None = None
     target_shapes: tuple[str, ...] | None = None
+    seen: tuple[Seen | None, ...] | None = None
+    target_seen: tuple[Seen | None, ...] | None = None
+    relation: "Relation | None" = None
+    rotations: np.ndarray | None = None
     kind: str = ""
 
     @property
@@ -57,6 +84,16 @@ class Sample:
     def written_mask(self) -> np.ndarray | None:
         """Pixels of `written_pixels` that show objects."""
         return self.mask if self.target_pixels is None else self.target_mask
+
+    @property
+    def written_seen(self) -> tuple[Seen | None, ...] | None:
+        """Where the objects of `pictured_scene` show in `written_pixels`."""
+        return self.seen if self.target_pixels is None else self.target_seen
+
+    @property
+    def pictured_scene(self) -> Scene | None:
+        """The scene that `written_pixels` shows."""
+        return self.scene if self.target_pixels is None else self.target_scene
 
     @property
     def written_shapes(self) -> tuple[str, ...] | None:

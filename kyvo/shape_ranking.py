@@ -124,8 +124,8 @@ class RenderFolders:
         shown = [place * count // min(views, count) for place in range(min(views, count))]
         return Contest(
             asset,
-            [_pixels(self.truth[asset][view]) for view in shown],
-            {name: [_pixels(found[asset][view]) for view in shown] for name, found in self.methods.items()},
+            [read_picture(self.truth[asset][view]) for view in shown],
+            {name: [read_picture(found[asset][view]) for view in shown] for name, found in self.methods.items()},
         )
 
 
@@ -144,10 +144,10 @@ def read_folders(methods: Mapping[str, Path], truth: Path, limit: int | None = N
     found = {name: find_renders(folder) for name, folder in methods.items()}
     for name, assets in found.items():
         where = f"{name} ({methods[name]})"
-        _check_same(where, "assets", list(true), list(assets))
+        check_same(where, "assets", list(true), list(assets))
         for asset, files in true.items():
             views, others = ([file.name for file in one] for one in (files, assets[asset]))
-            _check_same(f"{where}, {asset}", "views", views, others)
+            check_same(f"{where}, {asset}", "views", views, others)
     kept = list(true)[:limit]
     return RenderFolders(
         {asset: true[asset] for asset in kept},
@@ -170,7 +170,7 @@ def find_renders(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _check_same(where: str, kind: str, expected: Sequence[str], found: Sequence[str]) -> None:
+def check_same(where: str, kind: str, expected: Sequence[str], found: Sequence[str]) -> None:
     """Raise ValueError unless the names are the same, naming up to five that are not."""
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     said = [
@@ -182,7 +182,7 @@ def _check_same(where: str, kind: str, expected: Sequence[str], found: Sequence[
         raise ValueError(f"{where}: expected the {kind} of the truth; {'; '.join(said)}")
 
 
-def _pixels(file: Path) -> np.ndarray:
+def read_picture(file: Path) -> np.ndarray:
     """A picture over white, uint8 [H, W, 3]."""
     try:
         with Image.open(file) as opened:
@@ -295,9 +295,9 @@ def compare(folders: RenderFolders, by: Sequence[Ranker], perceptual: Perceptual
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, list[list[float]]] = {}
     for asset in track(folders.assets, "scoring", transient=True):
-        true = _batch(folders.truth[asset], folders.truth[asset], device)
+        true = read_pictures(folders.truth[asset], folders.truth[asset], device)
         scored = [
-            picture_scores(_batch(files[asset], folders.truth[asset], device), true, perceptual)
+            picture_scores(read_pictures(files[asset], folders.truth[asset], device), true, perceptual)
             for files in folders.methods.values()
         ]
         for name in scored[0]:
@@ -308,11 +308,11 @@ def compare(folders: RenderFolders, by: Sequence[Ranker], perceptual: Perceptual
     return Comparison(folders.assets, list(folders.methods), scores, ranks)
 
 
-def _batch(files: Sequence[Path], truth: Sequence[Path], device: str) -> Tensor:
+def read_pictures(files: Sequence[Path], truth: Sequence[Path], device: str) -> Tensor:
     """Pictures float32 [V, 3, H, W] in [0, 1], checked to be as large as the first true one."""
     with Image.open(truth[0]) as first:
         expected = first.size
-    pictures = [_pixels(file) for file in files]
+    pictures = [read_picture(file) for file in files]
     for file, picture in zip(files, pictures, strict=True):
         size = picture.shape[1], picture.shape[0]
         if size != expected:

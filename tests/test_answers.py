@@ -23,6 +23,14 @@ def test_counted_by_hand():
     assert result["random_baseline"] == pytest.approx((1 / 2 + 1 / 2 + 1 / 11 + 1 / 11 + 1 / 8) / 5)
 
 
+def test_the_interval_is_that_of_questions():
+    metric = AnswerAccuracy(["exist"])
+    metric.update(["True"] * 75 + ["False"] * 25, ["True"] * 100, ["exist"] * 100)
+    result = metric.compute()
+    assert result["accuracy_low"].item() == pytest.approx(0.75 - 1.96 * 0.0433, abs=0.02)
+    assert result["accuracy_high"].item() == pytest.approx(0.75 + 1.96 * 0.0433, abs=0.02)
+
+
 def test_case_and_spelling_count():
     metric = AnswerAccuracy(["exist"])
     metric.update(["true", "yes", ""], ["True"] * 3, ["exist"] * 3)

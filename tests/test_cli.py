@@ -1,5 +1,6 @@
 """The command line: help without heavy imports, configs from any folder, one clear line for bad input."""
 
+import json
 import subprocess
 import sys
 
@@ -58,3 +59,29 @@ def test_an_unknown_task_says_what_one_looks_like(tmp_path):
     done = _kyvo("fit", "-c", "quickstart", '--data.init_args.tasks={"X-3": 1}', cwd=tmp_path)
     assert done.returncode == 2
     assert "task 'X-3' should look like" in done.stderr
+
+
+def test_options_are_read_as_people_write_them(monkeypatch, capsys):
+    def example(
+        *names: str, ground_truth: str, taus: list[float] | None = None, raw: bool = False
+    ) -> dict[str, object]:
+        """Give back what it gets.
+
+        Args:
+            names: Any.
+            ground_truth: Any.
+            taus: Any.
+            raw: Any.
+        """
+        return {"names": names, "ground_truth": ground_truth, "taus": taus, "raw": raw}
+
+    monkeypatch.setattr(cli, "load", lambda target: example)
+    monkeypatch.setitem(cli.FUNCTIONS, "example", ("nowhere:example", ""))
+    for words in (
+        ["a=b-c", "--ground-truth", "my-file", "--taus", "0.05", "0.1", "--raw"],
+        ["a=b-c", "--raw", "--ground_truth=my-file", "--taus", "[0.05,0.1]"],
+    ):
+        cli.main(["example", *words])
+        assert json.loads(capsys.readouterr().out) == {
+            "names": ["a=b-c"], "ground_truth": "my-file", "taus": [0.05, 0.1], "raw": True,
+        }  # fmt: skip

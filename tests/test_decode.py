@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kyvo.generation.decode import Sampling, generate, pad_left
+from kyvo.generation.decode import Sampling, generate, generate_scored, object_confidences, pad_left
 from kyvo.task import Task
 from tests.worlds import random_sample, tiny_module, workload
 
@@ -58,6 +58,35 @@ def test_the_cache_gives_what_recomputing_the_whole_sequence_gives(module, spec)
         ids = torch.cat([ids, token[None]])
         state = int(grammar.next[state, grammar.classes[token]])
     assert state == grammar.final
+
+
+def test_confidences_are_those_of_recomputing_the_whole_sequence(module):
+    task = Task.parse("I-3")
+    tokenizer = module.tokenizer
+    grammar = tokenizer.grammar(task)
+    prompts = [torch.as_tensor(tokenizer.prompt(task, random_sample(seed))) for seed in range(3)]
+    ids, scores = generate_scored(module.model, grammar, prompts)
+    assert torch.equal(ids, generate(module.model, grammar, prompts))
+    assert (scores <= 0).all()
+    row, state = ids[0], grammar.start
+    whole = torch.cat([prompts[0], row])
+    logits = module.model(input_ids=whole[None]).logits[0, len(prompts[0]) - 1 : -1]
+    for step, token in enumerate(row):
+        allowed = grammar.allowed[grammar.mask_of[state]]
+        expected = logits[step].masked_fill(~allowed, -torch.inf).log_softmax(-1)[token]
+        assert scores[0, step].item() == pytest.approx(expected.item(), abs=1e-4)
+        state = int(grammar.next[state, grammar.classes[token]])
+    codec = tokenizer.codec
+    for line, score in zip(ids, scores, strict=True):
+        found = object_confidences(line, score, codec.open, codec.close)
+        assert len(found) == len(tokenizer.decode(task, line.numpy()).scene)
+        assert all(0 < one <= 1 for one in found)
+
+
+def test_an_objects_confidence_is_the_geometric_mean_of_its_tokens():
+    logs = torch.log(torch.tensor([0.1, 0.5, 0.5, 0.5, 0.9, 0.2, 0.8, 0.3]))
+    found = object_confidences([0, 7, 1, 8, 7, 2, 8, 3], logs, opening=7, closing=8)
+    assert found == pytest.approx((0.5, (0.9 * 0.2 * 0.8) ** (1 / 3)))
 
 
 def test_sampling_is_reproducible_and_keeps_to_its_limits():

@@ -19,11 +19,13 @@ SIZES = {"channels": (16,), "layers": 1, "codes": 512, "code_dim": 8, "latent_ch
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A tiny world with 8 x 8 codes of 512, as the quickstart's tokenizer has them."""
-    root = tmp_path_factory.mktemp("world")
+    root = tmp_path_factory.mktemp("worlds") / "world"
     view = ClevrWorld(image_size=(32, 32), objects=(1, 3), extent=1.5, focal=1.8, min_visible_pixels=20.0)
     make(root, tiny_recipe(world=view, scenes={"train": 4, "val": 5}), workers=1)
     network = ImageNetwork((32, 32), patch=4, **SIZES, attention=(), mid_attention=False)
-    add_codes(root, ImageTokenizer(build_vq_model(network)))
+    images = ImageTokenizer(build_vq_model(network))
+    images.save_pretrained(root.parent / "images")
+    add_codes(root, images)
     return root
 
 
@@ -45,3 +47,18 @@ def test_two_processes_train_and_score_as_one(world, tmp_path):
     )
     for name, value in one["metrics"].items():
         assert two["metrics"][name] == pytest.approx(value, rel=1e-4), name
+    assert {"val/rendering/scene_success_shuffled", "val/rendering/psnr_low", "val/recognition/jaccard_ceiling"} <= set(
+        one["metrics"]
+    )
+    assert _scores(tmp_path / "2") == _scores(tmp_path / "1")
+
+
+def _scores(folder):
+    """The scores of every sample by task and key, from the files of all ranks; a sample comes once."""
+    found = {}
+    for path in folder.glob("val/*.jsonl"):
+        for line in map(json.loads, path.read_text().splitlines()):
+            name = path.name.partition(".")[0], line["key"]
+            assert name not in found
+            found[name] = {score: pytest.approx(value, rel=1e-4, abs=1e-6) for score, value in line["scores"].items()}
+    return found

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kyvo.metrics.edits import Edit, EditMetrics
+from kyvo.metrics.edits import Edit, EditMetrics, Relation
 from kyvo.scene import Scene, SceneObject
 
 
@@ -72,6 +72,39 @@ def test_objects_of_equal_values_are_told_apart_by_number():
     assert Edit.between(Scene((cube(),)), twins) == Edit(new=(1,), kept=(0,), gone=())
 
 
+LEFT = Relation(("left",), (0.0, 0.0))
+
+
+def test_a_moved_object_need_not_stand_where_the_target_has_it():
+    # Far from the target, but to the left of where it stood; then to the right of it.
+    for x, satisfied in ((-1.7, 1), (0.6, 0)):
+        result = scores(Scene((cube(x), cube(1.0), cube(2.0))), "move", relations=[LEFT])
+        assert (result["relation_satisfied"], result["relation_satisfied_move"]) == (satisfied, satisfied)
+        assert result["edit_success"] == 0
+
+
+def test_only_an_object_that_looks_as_asked_and_is_no_other_satisfies():
+    blue = Scene((cube(-1.7, "blue"), cube(1.0), cube(2.0)))
+    assert scores(blue, "move", relations=[LEFT])["relation_satisfied"] == 0
+    # The cube at 1.0 lies to the left of 1.5, but it is one that was to stay.
+    assert scores(SOURCE, "insert", relations=[Relation(("left",), (1.5, 0.0))])["relation_satisfied"] == 0
+    assert math.isnan(scores(SOURCE, "remove", relations=[None])["relation_satisfied"])
+
+
+def test_relations_come_from_the_record():
+    source = {"objects": [{"3d_coords": [1.0, 2.0, 0.7]}]}
+
+    def record(**edit):
+        return {"type": "insert", "edit": {"op": "insert", "directions": ["left"], "anchor": 0} | edit}
+
+    assert Relation.of(record(), source) == Relation(("left",), (1.0, 2.0))
+    assert Relation.of(record(op="remove"), source) is None
+    assert Relation.of({"type": "move"}, source) is None
+    for wrong in ({"anchor": 1}, {"anchor": None}, {"directions": ["up"]}):
+        with pytest.raises(ValueError, match="expected an anchor below 1"):
+            Relation.of(record(**wrong), source)
+
+
 def test_batches_add_up():
     rows = [(SOURCE, SOURCE, target, kind) for kind, target in TARGETS.items()]
     whole, parts = EditMetrics(kinds=list(TARGETS)), EditMetrics(kinds=list(TARGETS))
@@ -83,7 +116,7 @@ def test_batches_add_up():
 
 def test_wrong_rows_are_named():
     metric = EditMetrics(kinds=["move"])
-    with pytest.raises(ValueError, match=r"\[1, 0, 1, 1, 1\]"):
+    with pytest.raises(ValueError, match=r"\[1, 0, 1, 1, 1, 1\]"):
         metric.update([SOURCE], [], [SOURCE], ["move"])
     with pytest.raises(ValueError, match=r"\['turn'\]"):
         metric.update([SOURCE], [SOURCE], [SOURCE], ["turn"])

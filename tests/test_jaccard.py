@@ -234,7 +234,7 @@ def test_every_scalar_on_a_scene_counted_by_hand():
     quarter = 0.6 / 4  # TP 1, FP 2, FN 1
     assert result == pytest.approx(
         {
-            "jaccard": quarter,
+            **{"jaccard": quarter, "jaccard_low": quarter, "jaccard_high": quarter},
             "jaccard_tau0_05": 0.0,
             "jaccard_tau0_10": 0.0,
             "jaccard_tau0_15": 0.25,
@@ -252,7 +252,12 @@ def test_every_scalar_on_a_scene_counted_by_hand():
             "material_accuracy": 1.0,
             "shape_accuracy": 1.0,
             "parse_failure_rate": 1 / 3,
-        }
+            # Of cubes alone, TP 1, FP 1, FN 1 at three thresholds.
+            "jaccard_shape_cube": 0.2,
+            "jaccard_shape_sphere": math.nan,
+            "jaccard_shape_cylinder": math.nan,
+        },
+        nan_ok=True,
     )
 
 
@@ -267,6 +272,43 @@ def test_yaw_wraps_in_ours_and_not_in_the_official_rule():
     close = [Scene((bench(3.0),))], [Scene((bench(-3.2),))]
     assert scene_jaccard(*close, "objaworld")["jaccard"] == 1
     assert scene_jaccard(*close, "objaworld", rule="official")["jaccard"] == 0
+
+
+def test_yaw_errors_go_around_the_circle_and_categories_are_counted_over_all_scenes():
+    metric = SceneJaccard("objaworld")
+    turned = Scene((bench(3.1), SceneObject(bench().values | {"shape": "table"})))
+    metric.update([turned, Scene()], [Scene((bench(-3.1),)), Scene((bench(),))])
+    result = {name: value.item() for name, value in metric.compute().items()}
+    assert result["yaw_error"] == pytest.approx(2 * math.pi - 6.2)
+    assert (result["jaccard_shape_bench"], result["jaccard_shape_table"]) == (0.5, 0)
+    assert math.isnan(result["jaccard_shape_bird"])
+    assert "yaw_error" not in scene_jaccard([Scene()], [Scene()])
+    assert "jaccard_category_cereal_box" in scene_jaccard([Scene()], [Scene()], "objectron")
+
+
+def test_the_interval_is_that_of_scenes():
+    scores = [(Scene((cube(),)) if hit else Scene(), Scene((cube(),))) for hit in [1] * 30 + [0] * 10]
+    metric = SceneJaccard()
+    metric.update(*zip(*scores, strict=True))
+    result = metric.compute()
+    assert metric.scene_scores.tolist() == [1.0] * 30 + [0.0] * 10
+    # 1.96 standard errors, 0.067 each.
+    assert result["jaccard_low"].item() == pytest.approx(0.75 - 0.134, abs=0.03)
+    assert result["jaccard_high"].item() == pytest.approx(0.75 + 0.134, abs=0.03)
+
+
+def test_sizes_agree_up_to_another_bound():
+    def box(size):
+        return Scene((SceneObject({"category": "cup", "center_cam": (0, 0, 1), "dimensions": (size,) * 3}),))
+
+    for limit, expected in ((0.05, 0), (0.1, 1)):
+        metric = SceneJaccard("objectron", criterion=CRITERIA["objectron"].with_size_limit(limit))
+        metric.update([box(0.2)], [box(0.3)])
+        assert metric.compute()["jaccard"] == expected
+    with pytest.raises(ValueError, match="positive"):
+        CRITERIA["objectron"].with_size_limit(0.0)
+    with pytest.raises(ValueError, match="only boxes"):
+        CRITERIA["clevr"].with_size_limit(0.1)
 
 
 def test_thresholds_are_not_decided_by_rounding():

@@ -14,6 +14,7 @@ from kyvo.metrics.answers import AnswerAccuracy
 from kyvo.metrics.edits import EditMetrics
 from kyvo.metrics.images import RenderingMetrics
 from kyvo.metrics.jaccard import SceneJaccard
+from kyvo.metrics.slot_precision import SlotPrecision
 from kyvo.scene import Scene, SceneObject
 
 SCENES = 7
@@ -32,15 +33,17 @@ def metrics_of(indices):
     training = {"count": {"1": 3, "2": 1}}
     jaccard, edits = SceneJaccard(), EditMetrics(kinds=["move", "insert"])
     pictures, answers = RenderingMetrics(), AnswerAccuracy(["count"], training)
+    slots = SlotPrecision()
     for index in indices:
         dice = random.Random(index)
         source, prediction, target = (some_scene(dice) for _ in range(3))
         jaccard.update([prediction], [target], [index % 2])
+        slots.update([prediction], [target], [[dice.random() for _ in prediction]])
         edits.update([prediction], [source], [target], [dice.choice(["move", "insert"])])
         noise = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(index))
         pictures.update(noise[0], noise[1], noise[0, :, 0] > 0.5)
         answers.update([str(dice.randint(0, 2))], [str(dice.randint(1, 2))], ["count"])
-    return [jaccard, edits, pictures, answers]
+    return [jaccard, edits, pictures, answers, slots]
 
 
 def score_a_share(rank, folder):
@@ -59,6 +62,6 @@ def test_two_processes_equal_one(tmp_path):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["answers", "criteria", "edits", "images", "jaccard", "matching"])
+@pytest.mark.parametrize("name", ["answers", "criteria", "edits", "images", "jaccard", "matching", "slot_precision"])
 def test_examples_run(name):
     assert doctest.testmod(importlib.import_module(f"kyvo.metrics.{name}")).failed == 0

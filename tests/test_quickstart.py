@@ -75,7 +75,8 @@ def test_fit_leaves_metrics_predictions_pictures_and_logs(run):
     assert list(root.glob("events.out.tfevents.*"))
     for task in ("3-I", "I-3", "I+3+Q-A", "3+T-3"):
         lines = (root / f"predictions/val/{task}.rank0.jsonl").read_text().splitlines()
-        assert set(json.loads(lines[0])) == {"key", "task", "kind", "read", "target", "generated", "malformed"}
+        keys = {"key", "task", "kind", "read", "target", "generated", "malformed", "scores"}
+        assert set(json.loads(lines[0])) == keys
         assert (root / f"gallery/val-{task}.png").stat().st_size > 1000
     table = (root / "summary-val.md").read_text()
     for baseline in ("majority", "unchanged", "untrained"):

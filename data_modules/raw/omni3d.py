@@ -5,19 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.shards import decode_json, encode_json
-
-CATEGORY_IDS: Mapping[str, int] = {
-    "bicycle": 11,
-    "books": 14,
-    "bottle": 15,
-    "camera": 16,
-    "cereal box": 17,
-    "chair": 18,
-    "cup": 19,
-    "laptop": 20,
-    "shoes": 21,
-}
-"""Omni3D's number of each of Objectron's categories."""
+from kyvo.omni3d import CATEGORY_IDS
+from kyvo.scene import SCHEMAS
 
 DATASET_IDS: Mapping[str, int] = {"train": 6, "val": 7, "test": 8}
 """Omni3D's number of each of Objectron's splits."""
@@ -75,7 +64,8 @@ def _info(split: str) -> dict[str, Any]:
 
 
 def _categories() -> list[dict[str, Any]]:
-    return [{"id": number, "name": name, "supercategory": ""} for name, number in CATEGORY_IDS.items()]
+    names = SCHEMAS["objectron"]["category"].values
+    return [{"id": CATEGORY_IDS[name], "name": name, "supercategory": ""} for name in names]
 
 
 def _image(scene: Mapping[str, Any], split: str, number: int) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from data_modules.faults import BadInputError, Fault
 from data_modules.shards import decode_json, encode_json
 from data_modules.sources.source import Picture, Source, SourceSample
+from kyvo.omni3d import EVALUATION, TRAINING, Limits, is_ignored
 from kyvo.scene import SCHEMAS, SceneSchema
 
 Record = Mapping[str, Any]
@@ -36,22 +36,6 @@ _FLAGS = ("valid3D", "behind_camera")
 
 _MIRRORED_CORNERS = (4, 5, 6, 7, 0, 1, 2, 3)
 """Which corner of a box becomes each corner of its mirror image: the box's own z axis, along its width, turns round."""
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """When an object is too small, too cut off or too hidden to count; shares of 1."""
-
-    height: float
-    truncation: float
-    visibility: float
-
-
-_TRAINING = _Limits(0.05, 0.75, 0.25)
-_EVALUATION = _Limits(0.0625, 0.3333, 0.3333)
-_TALLEST = 1.5
-_FARTHEST = 1e8
-_DEPTH_ERROR = 0.5
 
 
 class Omni3DSource(Source):
@@ -111,14 +95,14 @@ class Omni3DSource(Source):
                 _check_image(image)
                 if ids[image["id"]] > 1 or keys[_key(image)] > 1:
                     raise ValueError(f"another image has its id {image['id']} or its path {image['file_path']!r}")
-                scene = self._scene(image, annotations[image["id"]], _TRAINING if split == "train" else _EVALUATION)
+                scene = self._scene(image, annotations[image["id"]], TRAINING if split == "train" else EVALUATION)
             except ValueError as error:
                 yield Fault(str(file), _key(image), "scene.json", str(error))
                 continue
             if scene["objects"] or split != "train":
                 yield from self._samples(_key(image), scene, self.flip and split == "train")
 
-    def _scene(self, image: Record, annotations: list[Any], limits: _Limits) -> dict[str, Any]:
+    def _scene(self, image: Record, annotations: list[Any], limits: Limits) -> dict[str, Any]:
         """The scene of a checked image; ValueError if an annotation of its cannot be read."""
         of_schema = [record for record in annotations if record["category"] in self.schema["category"].values]
         for record in of_schema:
@@ -138,38 +122,6 @@ class Omni3DSource(Source):
         if flip:
             members = {"scene.json": encode_json(mirrored(scene))}
             yield SourceSample(f"{key}-flip", members, {"image": Picture(picture.path, mirrored=True)})
-
-
-def is_ignored(annotation: Record, height: float, limits: _Limits) -> bool:
-    """Whether Omni3D's loader ignores an annotation.
-
-    Args:
-        annotation: With its numbers checked; unknown ones (-1) are no reason to ignore it.
-        height: Rows of the image.
-        limits: What still counts.
-    """
-    if annotation.get("behind_camera", False) or not annotation.get("valid3D", True):
-        return True
-    hidden, cut = annotation.get("visibility", -1), annotation.get("truncation", -1)
-    tall = _box_height(annotation)
-    return (
-        min(annotation["dimensions"]) <= 0
-        or annotation["center_cam"][2] > _FARTHEST
-        or annotation.get("lidar_pts", -1) == 0
-        or annotation.get("segmentation_pts", -1) == 0
-        or annotation.get("depth_error", -1) > _DEPTH_ERROR
-        or (tall is not None and not limits.height * height < tall < _TALLEST * height)
-        or cut >= limits.truncation
-        or 0 <= hidden <= limits.visibility
-    )
-
-
-def _box_height(annotation: Record) -> float | None:
-    """Rows of the box cut off at the image's edges, else of the projected one; None where the file has neither."""
-    for name in ("bbox2D_trunc", "bbox2D_proj"):
-        if name in annotation and (_is_known(annotation[name]) or name == "bbox2D_proj"):
-            return annotation[name][3] - annotation[name][1]
-    return None
 
 
 def mirrored(scene: Record) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 Letters: B batch, P prompt positions, T generated positions, V vocabulary.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -94,6 +96,64 @@ def generate(
     Returns:
         Generated ids `[B, T]`, end-of-sequence and padding included, T at most `grammar.max_length`.
     """
+    return torch.stack([token for token, _ in _steps(model, grammar, prompts, sampling, generator)], dim=1)
+
+
+@torch.no_grad()
+def generate_scored(
+    model: KyvoForCausalLM,
+    grammar: Grammar,
+    prompts: list[Tensor],
+    sampling: Sampling | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `generate`, and how likely the model held each id.
+
+    Args:
+        model: The language model, in evaluation mode.
+        grammar: Of the task's outputs; moved to the model's device.
+        prompts: Ids of each prompt, up to and with [OUTPUT-START] `[P_i]`.
+        sampling: Greedy by default.
+        generator: Random numbers for sampling.
+
+    Returns:
+        Generated ids `[B, T]`, and float32 `[B, T]` their log-probabilities among the ids that the grammar allows,
+        before any temperature.
+    """
+    ids, scores = [], []
+    for token, logits in _steps(model, grammar, prompts, sampling, generator):
+        ids.append(token)
+        scores.append(logits.log_softmax(dim=-1).gather(-1, token[:, None])[:, 0])
+    return torch.stack(ids, dim=1), torch.stack(scores, dim=1)
+
+
+def object_confidences(
+    ids: Sequence[int] | np.ndarray, log_probabilities: Sequence[float] | np.ndarray, opening: int, closing: int
+) -> tuple[float, ...]:
+    """How sure the model was of each object that it wrote: the geometric mean of its tokens' probabilities.
+
+    Args:
+        ids: What was generated `[T]`, bound to the grammar, which closes what it opens.
+        log_probabilities: Of each id `[T]`.
+        opening: Id of [OBJECT-START].
+        closing: Id of [OBJECT-END].
+
+    Returns:
+        One number in (0, 1] for each object, its markers included, in the order of the scene.
+    """
+    written, scores = np.asarray(ids), np.asarray(log_probabilities, dtype=np.float64)
+    starts, ends = np.flatnonzero(written == opening), np.flatnonzero(written == closing)
+    return tuple(float(np.exp(scores[a : b + 1].mean())) for a, b in zip(starts, ends, strict=True))
+
+
+def _steps(
+    model: KyvoForCausalLM,
+    grammar: Grammar,
+    prompts: list[Tensor],
+    sampling: Sampling | None,
+    generator: torch.Generator | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ids `[B]` and the logits `[B, V]` that each was chosen by, minus infinity where the grammar forbids an id."""
     sampling = sampling or Sampling()
     device = model.lm_head.weight.device
     grammar = grammar.to(device)
@@ -102,7 +162,6 @@ def generate(
     seen = torch.zeros(len(prompts), dtype=torch.long, device=device)
     cache = DynamicCache(config=model.config)
     position = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-    written: list[Tensor] = []
     # A sentence of the grammar has at most max_length ids, so this ends with every row in the final state.
     for _ in range(grammar.max_length):
         output = model(
@@ -119,9 +178,8 @@ def generate(
         logits = output.logits[:, -1].float().masked_fill(~allowed, -torch.inf)
         token = sampling.choose(logits, generator)
         state = grammar.next[state, grammar.classes[token]]
-        written.append(token)
+        yield token, logits
         if bool((state == grammar.final).all()):
             break
         ids, position = token[:, None], position[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
-    return torch.stack(written, dim=1)

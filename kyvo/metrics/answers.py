@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from kyvo.metrics.bootstrap import gathered, interval
 from kyvo.scene import SCHEMAS
 
 _ATTRIBUTES = ("size", "color", "material", "shape")
@@ -29,11 +30,13 @@ CLEVR_ANSWERS: dict[str, tuple[str, ...]] = {
 class AnswerAccuracy(Metric):
     """Share of answers equal to the true one, case by case, but for white space at the ends.
 
-    ``compute`` returns scalars: ``accuracy``; ``accuracy_<question type>`` and ``accuracy_answer_<answer type>`` (NaN
-    for a type without questions); ``majority_baseline``, the accuracy of always giving the answer most frequent in
-    training for the question's type; ``majority_answer_type_baseline``, the same with the type of the true answer
-    known, as in the paper; ``random_baseline``, the expected accuracy of a uniform guess among the answers of the true
-    answer's type.
+    ``compute`` returns scalars:
+
+    - ``accuracy``; ``accuracy_low`` and ``accuracy_high``, its 95 % interval by bootstrap over questions
+    - ``accuracy_<question type>`` and ``accuracy_answer_<answer type>``; NaN for a type without questions
+    - ``majority_baseline``, the accuracy of always giving the answer most frequent in training for the question's type
+    - ``majority_answer_type_baseline``, the same with the type of the true answer known, as in the paper
+    - ``random_baseline``, the expected accuracy of a uniform guess among the answers of the true answer's type
 
     Args:
         types: the question types, in a fixed order.
@@ -63,6 +66,7 @@ class AnswerAccuracy(Metric):
     majority_hits: Tensor
     majority_answer_type_hits: Tensor
     chance: Tensor
+    per_question: list[Tensor]
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class AnswerAccuracy(Metric):
         for name in ("majority_hits", "majority_answer_type_hits"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("chance", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("per_question", [], dist_reduce_fx="cat")
 
     def _majority_of_answer_types(self, by_type: Mapping[str, Counter[str]]) -> dict[str, str]:
         total = sum(by_type.values(), Counter[str]())
@@ -121,7 +126,9 @@ class AnswerAccuracy(Metric):
         answer_type = self.answer_type[target]
         cell = self.types.index(kind), list(self.answers).index(answer_type)
         self.asked[cell] += 1
-        self.hits[cell] += int(prediction is not None and prediction.strip() == target)
+        hit = int(prediction is not None and prediction.strip() == target)
+        self.hits[cell] += hit
+        self.per_question.append(self.chance.new_tensor([hit]))
         self.majority_hits += int(self.majority.get(kind) == target)
         self.majority_answer_type_hits += int(self.majority_of_answer_type.get(answer_type) == target)
         self.chance += 1 / len(self.answers[answer_type])
@@ -129,7 +136,9 @@ class AnswerAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars listed in the class's description; NaN before any update."""
         total = self.asked.sum()
+        low, high = interval(gathered(self.per_question, self.device).cpu().numpy())
         result = {"accuracy": self.hits.sum() / total}
+        result |= {"accuracy_low": self.chance.new_tensor(low), "accuracy_high": self.chance.new_tensor(high)}
         by_type = self.hits.sum(1) / self.asked.sum(1)
         result |= {f"accuracy_{name}": value for name, value in zip(self.types, by_type, strict=True)}
         by_answer = self.hits.sum(0) / self.asked.sum(0)

@@ -5,7 +5,7 @@ Shapes: P predicted objects, G true objects, K numbers of a span.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ class Criterion:
         official_choice: which eligible true object the published script takes: the "first" in the file's order or
             the "nearest".
         official_swallows: whether the published script reads an error while comparing two objects as "no match".
+        surplus: whether an object in a file counts as readable with more numbers than it needs, as CLEVR's and
+            ObjaWorld's published script lets it.
     """
 
     distance: tuple[str, ...]
@@ -51,6 +53,20 @@ class Criterion:
     tolerances: tuple[Tolerance, ...] = ()
     official_choice: str = "first"
     official_swallows: bool = True
+    surplus: bool = False
+
+    def with_size_limit(self, limit: float) -> "Criterion":
+        """The same rule with another bound on the mean error of sizes, in metres.
+
+        Raises:
+            ValueError: for a bound that is not a positive number, or a rule that does not compare sizes.
+        """
+        if not limit > 0:
+            raise ValueError(f"the bound on the error of dimensions should be a positive number, got {limit}")
+        if not any(tolerance.quantities == SIZE for tolerance in self.tolerances):
+            raise ValueError("only boxes (objectron, arkitscenes) have dimensions to be compared")
+        changed = (replace(one, limit=limit) if one.quantities == SIZE else one for one in self.tolerances)
+        return replace(self, tolerances=tuple(changed))
 
 
 FINE = (0.05, 0.10, 0.15, 0.20, 0.25)
@@ -59,10 +75,11 @@ COARSE = (1.25, 1.50, 1.75, 2.00, 2.25)
 CENTER = ("camera_x", "camera_y", "depth")
 SIZE = ("width", "height", "length")
 
-_POSED = Criterion(("x", "y"), FINE, (Tolerance(("z",), 0.05), Tolerance(("yaw",), 0.15, period=2 * math.pi)))
+_UPRIGHT = (Tolerance(("z",), 0.05), Tolerance(("yaw",), 0.15, period=2 * math.pi))
+_POSED = Criterion(("x", "y"), FINE, _UPRIGHT, surplus=True)
 
 CRITERIA = {
-    "clevr": Criterion(("x", "y"), FINE),
+    "clevr": Criterion(("x", "y"), FINE, surplus=True),
     "objaworld": _POSED,
     "objaworld-pose": _POSED,
     # The paper has these thresholds and no rule for shapes: `kyvo.metrics.shape_assignment` puts names in their place.
@@ -135,9 +152,18 @@ def within(tolerance: Tolerance, predictions: NDArray[np.float64], targets: NDAr
     """Tell which pairs keep a tolerance, [P, K] and [G, K] -> bool [P, G]."""
     error = np.abs(predictions[:, None] - targets[None])
     if tolerance.period is not None:
-        error = np.abs((error + tolerance.period / 2) % tolerance.period - tolerance.period / 2)
+        error = wrapped(error, tolerance.period)
     guard = GUARD if tolerance.inclusive else -GUARD
     return error.mean(axis=-1) < tolerance.limit + guard
+
+
+def wrapped(difference: NDArray[np.float64], period: float = 2 * math.pi) -> NDArray[np.float64]:
+    """Return how far angles are apart on the circle, from 0 to half a turn, given their differences.
+
+    >>> float(wrapped(np.array(6.0), 360.0)), float(wrapped(np.array(-354.0), 360.0))
+    (6.0, 6.0)
+    """
+    return np.abs((difference + period / 2) % period - period / 2)
 
 
 def equal_words(

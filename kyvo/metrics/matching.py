@@ -4,6 +4,8 @@ Shapes: P predicted objects, G true objects.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,31 +86,55 @@ def official_pairs(
 
 
 class _OfficialComparison:
-    """The distance of two objects if the official code would let them match, else None."""
+    """The distance of two objects if the official code would let them match, else None.
+
+    All differences are taken before any is compared: where the official code does not swallow errors, two sizes that
+    cannot be subtracted end it even if the objects are far apart.
+    """
 
     def __init__(self, criterion: Criterion, schema: SceneSchema, tau: float) -> None:
         self.tau = tau
         self.words = words_of(schema)
-        self.place = Span.of(schema, criterion.distance)
-        self.tolerances = [(tolerance, Span.of(schema, tolerance.quantities)) for tolerance in criterion.tolerances]
+        self.place = _Numbers.of(schema, criterion.distance)
+        self.tolerances = [(one, _Numbers.of(schema, one.quantities)) for one in criterion.tolerances]
 
     def __call__(self, prediction: SceneObject, target: SceneObject) -> float | None:
         if any(prediction[name] != target[name] for name in self.words):
             return None
-        distance = float(np.linalg.norm(np.asarray_chkfinite(_difference(self.place, prediction, target))))
+        places = [item[self.place.span.attribute] for item in (prediction, target)]
+        if self.place.whole and any(np.ndim(place) != 1 for place in places):
+            raise ValueError(f"places should be lists of numbers, got {places}")
+        offset = self.place.difference(prediction, target)
+        distance = float(np.linalg.norm(np.asarray_chkfinite(offset)))
+        errors = [np.mean(np.abs(numbers.difference(prediction, target))) for _, numbers in self.tolerances]
         if not distance < self.tau:
             return None
-        for tolerance, span in self.tolerances:
-            error = np.mean(np.abs(_difference(span, prediction, target)))
+        for (tolerance, _), error in zip(self.tolerances, errors, strict=True):
             if not (error <= tolerance.limit if tolerance.inclusive else error < tolerance.limit):
                 return None
         return distance
 
 
-def _difference(span: Span, prediction: SceneObject, target: SceneObject) -> NDArray[np.float64]:
-    """Subtract as the official code does: one number by its index, several as slices, which may broadcast."""
-    ours, theirs = prediction[span.attribute], target[span.attribute]
-    if span.stop - span.start == 1:
-        return np.asarray(float(ours[span.start]) - float(theirs[span.start]))
-    part = slice(span.start, span.stop)
-    return np.asarray(ours[part], dtype=float) - np.asarray(theirs[part], dtype=float)
+@dataclass(frozen=True)
+class _Numbers:
+    """Which numbers of an attribute the official code compares: one, some of them, or all that are there."""
+
+    span: Span
+    whole: bool
+
+    @classmethod
+    def of(cls, schema: SceneSchema, quantities: tuple[str, ...]) -> "_Numbers":
+        span = Span.of(schema, quantities)
+        return cls(span, len(quantities) == len(schema[span.attribute].quantities))
+
+    def difference(self, prediction: SceneObject, target: SceneObject) -> NDArray[np.float64]:
+        """Subtract as the official code does: one number by its index, several as lists, which may broadcast."""
+        # Nothing is made a number of here: texts that look like numbers cannot be subtracted.
+        ours: Any = prediction[self.span.attribute]
+        theirs: Any = target[self.span.attribute]
+        if self.span.stop - self.span.start == 1:
+            return np.asarray(ours[self.span.start] - theirs[self.span.start])
+        if self.whole:
+            return np.asarray(np.array(ours) - np.array(theirs))
+        part = slice(self.span.start, self.span.stop)
+        return np.asarray(np.array(ours[part]) - np.array(theirs[part]))

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kyvo.metrics.images import check_pictures, psnr, ssim
+from kyvo.metrics.images import check_pictures, perceptual_scores, psnr, region_psnr, ssim
 from kyvo.models.perceptual import PerceptualLoss
 from kyvo.models.shape_decoder import Views
-
-_AT_ONCE = 8
-"""Pictures that a perceptual distance compares together; 24 of 512 x 512 would take it gigabytes."""
 
 
 class ViewMetrics(Metric):
@@ -57,7 +54,7 @@ class ViewMetrics(Metric):
         covered, true_covered = (views.alpha.flatten(0, 1) > 0.5 for views in (predictions, targets))
         check_pictures(rgb, true_rgb, true_covered)
         scores = picture_scores(rgb, true_rgb, self.perceptual)
-        scores["object_psnr"] = _object_psnr(rgb, true_rgb, true_covered)
+        scores["object_psnr"] = region_psnr((rgb - true_rgb).float().square().mean(1), true_covered)
         scores["alpha_iou"] = _overlap(covered, true_covered)
         table = torch.stack([scores[name] for name in self.names]).to(self.sums)
         self.sums += table.nan_to_num().sum(1)
@@ -85,20 +82,11 @@ def picture_scores(predictions: Tensor, targets: Tensor, perceptual: PerceptualL
         float32 [P] each.
     """
     first, second = predictions.float(), targets.float()
-    pairs = zip(first.split(_AT_ONCE), second.split(_AT_ONCE), strict=True)
     return {
         "psnr": psnr((first - second).square().mean((1, 2, 3))),
         "ssim": ssim(first, second),
-        perceptual.name: torch.cat([perceptual(2 * one - 1, 2 * other - 1) for one, other in pairs]),
+        perceptual.name: perceptual_scores(first, second, perceptual),
     }
-
-
-def _object_psnr(predictions: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
-    """PSNR over the pixels of masks bool [P, S, S], [P]; NaN where there are none."""
-    squared = (predictions - targets).float().square().mean(1)
-    pixels = masks.sum((1, 2))
-    error = (squared * masks).sum((1, 2)) / pixels.clamp(min=1)
-    return torch.where(pixels > 0, psnr(error), torch.nan)
 
 
 def _overlap(first: Tensor, second: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class MetricRow:
         target: the value aimed at.
         higher_is_better: whether a value above the baseline is an improvement.
         digits: decimals to show.
+        interval: lower and upper end of a confidence interval of the value measured.
+        ceiling: the best value of this metric that can be had, for example because numbers are rounded.
     """
 
     metric: str
@@ -34,6 +36,8 @@ class MetricRow:
     target: float | None = None
     higher_is_better: bool = True
     digits: int = 3
+    interval: tuple[float, float] | None = None
+    ceiling: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -51,13 +55,14 @@ class MetricRow:
 
 
 def metric_table(rows: Sequence[MetricRow], title: str = "") -> Table:
-    """Lay rows out for ``rich``: metric, reached, baseline, difference and, if any row has one, target.
+    """Lay rows out for ``rich``: metric, reached, baseline, difference and, if any row has one, ceiling and target.
 
     Differences are green where the baseline is beaten and red where it is not.
     """
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name, justify in zip(_header(rows), _justify(rows), strict=True):
-        table.add_column(name, justify=justify, no_wrap=name != "baseline")
+        # Words may go on in a line of their own, numbers may not.
+        table.add_column(name, justify=justify, no_wrap=justify == "right", min_width=12 if justify == "left" else None)
     for row in rows:
         cells = [escape(cell) for cell in _cells(row, rows)]
         if row.is_better is not None:
@@ -70,32 +75,42 @@ def metric_table(rows: Sequence[MetricRow], title: str = "") -> Table:
 def metric_markdown(rows: Sequence[MetricRow]) -> str:
     """Lay rows out as a Markdown table, without a title.
 
-    >>> print(metric_markdown([MetricRow("Jaccard", 0.912, "copy the input", 0.757)]))
+    >>> print(metric_markdown([MetricRow("Jaccard", 0.912, "copy the input", 0.757, interval=(0.903, 0.921))]))
     | metric | reached | baseline | difference |
     | :-- | --: | :-- | --: |
-    | Jaccard | 0.912 | 0.757 (copy the input) | +0.155 |
+    | Jaccard | 0.912 [0.90, 0.92] | 0.757 (copy the input) | +0.155 |
     """
     rules = [":--" if justify == "left" else "--:" for justify in _justify(rows)]
     lines = [_header(rows), rules, *([cell.replace("|", r"\|") for cell in _cells(row, rows)] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _has_targets(rows: Sequence[MetricRow]) -> bool:
-    return any(row.target is not None for row in rows)
+def _optional(rows: Sequence[MetricRow]) -> list[Literal["ceiling", "target"]]:
+    """The columns that are shown only if some row has something in them."""
+    columns: list[Literal["ceiling", "target"]] = ["ceiling", "target"]
+    return [name for name in columns if any(getattr(row, name) is not None for row in rows)]
 
 
 def _header(rows: Sequence[MetricRow]) -> list[str]:
-    return ["metric", "reached", "baseline", "difference", *(["target"] if _has_targets(rows) else [])]
+    return ["metric", "reached", "baseline", "difference", *_optional(rows)]
 
 
 def _justify(rows: Sequence[MetricRow]) -> list[Justify]:
-    columns: list[Justify] = ["left", "right", "left", "right", "right"]
+    columns: list[Justify] = ["left", "right", "left", "right", "right", "right"]
     return columns[: len(_header(rows))]
 
 
 def _cells(row: MetricRow, rows: Sequence[MetricRow]) -> list[str]:
-    cells = [row.metric, _number(row.reached, row.digits), _baseline(row), _number(row.difference, row.digits, "+")]
-    return [*cells, _number(row.target, row.digits)] if _has_targets(rows) else cells
+    cells = [row.metric, _reached(row), _baseline(row), _number(row.difference, row.digits, "+")]
+    return [*cells, *(_number(getattr(row, name), row.digits) for name in _optional(rows))]
+
+
+def _reached(row: MetricRow) -> str:
+    """The value and its interval, whose ends are not worth as many decimals."""
+    value, digits = _number(row.reached, row.digits), max(row.digits - 1, 0)
+    if row.interval is None:
+        return value
+    return f"{value} [{_number(row.interval[0], digits)}, {_number(row.interval[1], digits)}]"
 
 
 def _baseline(row: MetricRow) -> str:

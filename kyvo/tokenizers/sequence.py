@@ -53,9 +53,11 @@ class Generation:
         image: int64 [N], image codes in raster order.
         text: the text between its markers.
         malformed: number of faults: objects that do not parse, missing or incomplete blocks, stray tokens.
+        confidences: how sure the model was of each object of the scene, in (0, 1]; None where that was not asked for.
     """
 
     scene: Scene | None = None
     image: np.ndarray | None = None
     text: str | None = None
     malformed: int = 0
+    confidences: tuple[float, ...] | None = None

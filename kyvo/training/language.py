@@ -158,8 +158,9 @@ class LanguageModule(LightningModule):
         train_text_embeddings: Whether fine-tuning moves the text embeddings (frozen in the paper).
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
         compile: Compile the blocks with `torch.compile`.
-        limit_generation: Look at no more than this many samples of each task on each rank in the validations during
-            training, the first ones; -1 for all. `validate`, `test`, `predict` and the end of `fit` look at all.
+        limit_generation: Look at no more than this many samples of each task in the validations during training,
+            always the first ones, which the ranks share; -1 for all. `validate`, `test`, `predict` and the end of `fit`
+            look at all.
         sampling: How tokens are chosen when samples are written.
 
     Raises:
@@ -279,8 +280,9 @@ class LanguageModule(LightningModule):
 
     def _evaluate(self, batch: TokenBatch, batch_idx: int, stage: str) -> Written:
         self._seen = len(batch.ids) + (self._seen if batch_idx else 0)
-        if self.trainer.state.fn == "fit" and 0 <= self.limit_generation < self._seen:
-            kept = self.limit_generation - (self._seen - len(batch.ids))
+        share = self._share_of_generation() if self.trainer.state.fn == "fit" else -1
+        if 0 <= share < self._seen:
+            kept = share - (self._seen - len(batch.ids))
             if kept <= 0:
                 return {"written": []}
             batch = batch.first(kept)
@@ -300,6 +302,20 @@ class LanguageModule(LightningModule):
             metric_attribute=f"losses.{name}",
         )
         return {"written": self.generate(batch.workload, batch.samples)}
+
+    def _share_of_generation(self) -> int:
+        """How many of the first `limit_generation` samples are this rank's; -1 for all.
+
+        Raises:
+            ValueError: If there is none for some rank, which the others would wait for.
+        """
+        limit, ranks = self.limit_generation, self.trainer.world_size
+        if 0 < limit < ranks:
+            raise ValueError(
+                f"limit_generation should be 0, -1, or at least one for each of {ranks} ranks, got {limit}"
+            )
+        # Rank r reads the samples r, r + ranks, r + 2 ranks, ...
+        return (limit - self.trainer.global_rank + ranks - 1) // ranks if limit > 0 else limit
 
     def schema_of(self, workload: Workload) -> SceneSchema:
         """How the scenes of a workload are read."""

@@ -133,6 +133,27 @@ def weighted_cross_entropy(
         return _ChunkedCrossEntropy.apply(hidden, head, targets, weights, soft, chunk)
 
 
+@torch.no_grad()
+def token_scores(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """How each token was predicted, never holding more than `CHUNK_ELEMENTS` logits.
+
+    Args:
+        hidden: Hidden states of the positions before the tokens `[N, D]`.
+        head: Rows of the head `[V, D]`.
+        targets: Ids of the tokens `[N]`.
+
+    Returns:
+        Negative log-likelihoods `[N]`, float32, and whether each token was the likeliest, bool `[N]`.
+    """
+    rows = max(1, CHUNK_ELEMENTS // head.shape[0])
+    losses, right = [hidden.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)]
+    for states, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
+        logits = (states @ head.T).float()
+        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+        right.append(logits.argmax(-1) == wanted)
+    return torch.cat(losses), torch.cat(right)
+
+
 def reference_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """The same sum written plainly over full logits `[B, S, V]`: what tests and benchmarks compare with.
 

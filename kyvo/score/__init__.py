@@ -1,0 +1,1 @@
+"""Scores of files of predictions: ours, and those of published formats."""
