@@ -14,7 +14,21 @@ HEADLINES = (
 """Metrics that are shown first, in this order."""
 
 _LOWER = frozenset(
-    ("loss", "error", "l1", "l2", "nll", "perplexity", "lpips", "fid", "failure", "distance", "chamfer", "rank", "pyramid")
+    (
+        "loss",
+        "error",
+        "l1",
+        "l2",
+        "nll",
+        "perplexity",
+        "lpips",
+        "fid",
+        "failure",
+        "distance",
+        "chamfer",
+        "rank",
+        "pyramid",
+    )
 )
 _CEILINGS = {"ceiling": "tokenised truth", "vq": "reconstructions", "true": "true pictures"}
 _BASELINES = {"shuffled": "other samples"}
