@@ -10,7 +10,7 @@ from kyvo.metrics.jaccard import scene_jaccard
 from kyvo.omni3d import CATEGORY_IDS
 from kyvo.scene import SCHEMAS, Scene, SceneObject
 from kyvo.score.boxes import score
-from kyvo.score.cube_rcnn import best_cut, read_boxes, read_detections
+from kyvo.score.cube_rcnn import read_boxes, read_detections
 
 SCHEMA = SCHEMAS["objectron"]
 K = [[1500.0, 0.0, 720.0], [0.0, 1500.0, 960.0], [0.0, 0.0, 1.0]]
@@ -165,27 +165,6 @@ def test_lines_that_the_callback_writes(tmp_path):
     (tmp_path / "written.jsonl").write_text(json.dumps(line) + "\n")
     result = score(tmp_path / "written.jsonl", files["ground_truth"])
     assert (result["ap3d_oracle_r"]["mean"], result["malformed"]) == (pytest.approx(1), 2)
-
-
-# ---- the cut
-
-
-def test_the_best_cut_on_validation(tmp_path):
-    wrong = [detection(CUP, 0.3, center_cam=[0, 0, 3.0]), detection(CHAIR, 0.2, center_cam=[0, 0, 4.0])]
-    files = write(tmp_path, [detection(CUP, 0.9), detection(CHAIR, 0.5), *wrong], [CUP, CHAIR])
-    truths = {
-        1: Scene((SceneObject({name: _plain(CUP, name) for name in ("category", "center_cam", "dimensions")}),)),
-        2: Scene((SceneObject({name: _plain(CHAIR, name) for name in ("category", "center_cam", "dimensions")}),)),
-    }
-    # The lowest that leaves out both wrong ones.
-    assert best_cut(files["predictions"], SCHEMA, truths) == 0.31
-    assert best_cut(files["predictions"], SCHEMA, truths, cuts=(0.8, 0.05, 0.4)) == 0.4
-    with pytest.raises(ValueError, match="needs images and cuts"):
-        best_cut(files["predictions"], SCHEMA, {})
-
-
-def _plain(raw, name):
-    return raw["category_name"] if name == "category" else tuple(raw[name])
 
 
 def test_detections_that_match_nothing_still_count(tmp_path):

@@ -13,16 +13,12 @@ import numpy as np
 
 from kyvo.metrics.box_comparison import Detections
 from kyvo.metrics.box_overlap import nearest_rotations
-from kyvo.metrics.jaccard import SceneMatcher, check_taus
 from kyvo.omni3d import CATEGORY_IDS
 from kyvo.scene import Scene, SceneObject, SceneSchema
 from kyvo.score.json_files import read_json
 
 PUBLISHED_CUT = 0.05
 """The score from which on the paper counts a detection as a predicted object."""
-
-CUTS = tuple(round(0.01 * step, 2) for step in range(1, 100))
-"""Cuts among which the best is looked for; a detector writes nothing below 0.01."""
 
 _NAMES = {number: name for name, number in CATEGORY_IDS.items()}
 
@@ -89,53 +85,6 @@ def read_detections(
             raise ValueError(f"detections have boxes, schema {schema.name!r} has no {name!r}")
     found = load_detections(file, images, categories)
     return {image: _scene(detections, cut) for image, detections in found.items()}
-
-
-def best_cut(
-    file: Path,
-    schema: SceneSchema,
-    truths: Mapping[int, Scene],
-    taus: Sequence[float] | None = None,
-    cuts: Sequence[float] = CUTS,
-    categories: Mapping[int, str] | None = None,
-) -> float:
-    """The score cut with the greatest mean Jaccard index, to be chosen on validation and used on test data.
-
-    Args:
-        file: Detections on the validation images.
-        schema: `objectron` or `arkitscenes`.
-        truths: The true scene of every validation image, by its id.
-        taus: Thresholds of the index; default is those published for the schema.
-        cuts: What to choose from; of equally good ones the lowest is taken.
-        categories: See `read_detections`.
-
-    Raises:
-        ValueError: See `read_detections`; no image or no cut.
-    """
-    if not truths or not cuts:
-        raise ValueError(f"choosing a cut needs images and cuts, got {len(truths)} and {len(cuts)}")
-    matcher = SceneMatcher(schema)
-    thresholds = check_taus(matcher.criterion.taus if taus is None else taus)
-    ordered = sorted(cuts)
-    total = np.zeros(len(ordered))
-    for image, detections in load_detections(file, truths, categories).items():
-        total += _by_cut(matcher, detections, truths[image], thresholds, ordered)
-    # Rounding must not decide between equally good cuts.
-    return ordered[int((total >= total.max() - 1e-9).argmax())]
-
-
-def _by_cut(
-    matcher: SceneMatcher, detections: Sequence[Detection], truth: Scene, taus: Sequence[float], cuts: Sequence[float]
-) -> np.ndarray:
-    """The Jaccard index of one image at each cut, mean over the thresholds; computed once for each set that is left."""
-    scores: dict[int, float] = {}
-    found = []
-    for cut in cuts:
-        scene = _scene(detections, cut)
-        if len(scene) not in scores:
-            scores[len(scene)] = float(np.mean([one.jaccard() for one in matcher.counts(scene, truth, taus)]))
-        found.append(scores[len(scene)])
-    return np.array(found)
 
 
 def read_boxes(
