@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules import coding
 from data_modules.mesh_voxels import code_meshes
-from data_modules.shape_coding import ShapeLibrary, add_shape_codes, code_folder
+from data_modules.shape_coding import ShapeLibrary, code_folder, code_shapes
 from kyvo.tokenizers.shapes import ShapeTokenizer
 
 
@@ -31,7 +30,7 @@ def code(
 ) -> dict[str, Any] | None:
     """Add codes to all shards of a folder, in place of older codes; or make latents, and codes, of meshes.
 
-    Pictures are coded on as many devices as there are; of shapes each asset is coded once, on one device.
+    On as many devices as there are; of shapes, each device codes an asset once. Meshes are coded on one.
 
     Args:
         root: Folder of the shards, on a disk that all nodes see.
@@ -67,7 +66,8 @@ def code(
     if root is not None and image_tokenizer is not None:
         coding.code(root, image_tokenizer, batch_size, num_workers, accelerator, devices, num_nodes, precision)
     if root is not None and shapes is not None:
-        rank_zero_only(add_shape_codes)(root, _on_device(shapes, accelerator), ShapeLibrary(latents))
+        trainer = coding.coding_trainer(accelerator, devices, num_nodes, precision)
+        code_shapes(root, shapes, ShapeLibrary(latents), trainer)
     return None
 
 

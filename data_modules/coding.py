@@ -6,6 +6,7 @@ B pictures of a batch, H and W their size in pixels, N codes of a picture.
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,7 @@ def code(
     """
     tokenizer = ImageTokenizer.from_pretrained(image_tokenizer)
     coding = _Coding.of(Path(root), tokenizer, batch_size, num_workers)
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,  # type: ignore[arg-type]
-        callbacks=[_Recoder(coding)],
-        **_PLAIN,
-    )
+    trainer = coding_trainer(accelerator, devices, num_nodes, precision, _Recoder(coding))
     trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
     # Whoever touches the shards next finds them all written.
     trainer.strategy.barrier()
@@ -73,16 +67,38 @@ def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> No
     coding, device = _Coding.of(root, tokenizer, batch_size, num_workers=0), tokenizer.device
     if not coding.jobs:
         return
-    # Called inside of another trainer's run: whatever cluster that one belongs to, this one is alone, and what it would
-    # say of the machine has been said.
+    with lone_trainer(_Recoder(coding)) as trainer:
+        trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
+    tokenizer.to(device)
+
+
+def coding_trainer(
+    accelerator: str, devices: int | str, num_nodes: int, precision: str, *callbacks: Callback
+) -> Trainer:
+    """A trainer for coding on as many devices as there are; arguments as Lightning's trainer takes them."""
+    return Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,  # type: ignore[arg-type]
+        callbacks=[*callbacks],
+        **_PLAIN,
+    )
+
+
+@contextmanager
+def lone_trainer(*callbacks: Callback) -> Iterator[Trainer]:
+    """A trainer for coding in this process, on a GPU if there is one.
+
+    Used inside of another trainer's run: whatever cluster that one belongs to, this one is alone, and what it would say
+    of the machine has been said.
+    """
     talk, level = logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.pytorch").level
     talk.setLevel(logging.WARNING)
     try:
-        trainer = Trainer(devices=1, plugins=[LightningEnvironment()], callbacks=[_Recoder(coding)], **_PLAIN)
-        trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
+        yield Trainer(devices=1, plugins=[LightningEnvironment()], callbacks=[*callbacks], **_PLAIN)
     finally:
         talk.setLevel(level)
-        tokenizer.to(device)
 
 
 def fingerprint(tokenizer: ImageTokenizer) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from lightning import LightningDataModule, LightningModule, Trainer
 from rich.progress import track
+from torch.utils.data import DataLoader
 
-from data_modules.coding import hash_of
+from data_modules.coding import hash_of, lone_trainer
 from data_modules.index import Index, Shard
 from data_modules.records import shape_codes_of, shape_names
 from data_modules.shape_folder import ShapeFile, find_shapes
@@ -121,21 +123,51 @@ def add_shape_codes(root: Path, tokenizer: "ShapeTokenizer", library: ShapeLibra
         ValueError: If the scenes have no shapes to be coded, or one of them is not in the library, or is of another
             space or resolution than the tokenizer's.
     """
+    device = tokenizer.device
+    with lone_trainer() as trainer:
+        code_shapes(root, tokenizer, library, trainer)
+    tokenizer.to(device)
+
+
+def code_shapes(root: Path, tokenizer: "ShapeTokenizer", library: ShapeLibrary, trainer: Trainer) -> None:
+    """As `add_shape_codes`, on every device of a trainer, each of which codes its share of the shards.
+
+    Raises:
+        ValueError: See `add_shape_codes`.
+    """
     index = Index.read(root)
     if index.scene_schema.shape is None:
         raise ValueError(f"{root} holds scenes of schema {index.schema!r}, whose objects have no shapes to be coded")
     library.check(root, index)
     mark = fingerprint(tokenizer)
-    jobs = [
+    jobs = tuple(
         (family, shard)
         for family, shards in index.families.items()
         for shard in shards
         if shard.has_scenes and shard.shape_tokenizer != mark
-    ]
+    )
     coder = _Coder(tokenizer, library, index.scene_schema.shape)
-    for family, shard in track(jobs, "coding shapes", disable=not jobs):
-        written = coder.code(root, shard)
-        Index.enter(root, family, replace(written, shape_tokenizer=mark))
+    if jobs:
+        trainer.predict(ShapeCoder(root, jobs, mark, coder), JobDataModule(len(jobs)), return_predictions=False)
+        trainer.strategy.barrier()
+
+
+class JobDataModule(LightningDataModule):
+    """The numbers of the shards to code, shared out over the ranks.
+
+    Args:
+        count: Number of shards.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def predict_dataloader(self) -> DataLoader[int]:
+        """The numbers of this rank: known only now, when the processes have been started."""
+        assert self.trainer is not None  # Lightning sets it before it asks
+        mine = range(self.trainer.global_rank, self.count, self.trainer.world_size)
+        return DataLoader([*mine], batch_size=None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -172,6 +204,28 @@ class _Coder:
             slat = self.library.load(name, self.tokenizer.resolution)
             self.known[name] = _encode(self.tokenizer, slat, f"shape {name!r}")
         return self.known[name]
+
+
+class ShapeCoder(LightningModule):
+    """A shape tokenizer as a trainer runs it: a batch is the number of a shard, which is written anew.
+
+    Args:
+        root: Folder of the shards.
+        jobs: The shards to code, each with its family.
+        mark: Fingerprint of the tokenizer.
+        coder: Codes a shard.
+    """
+
+    def __init__(self, root: Path, jobs: Sequence[tuple[str, Shard]], mark: str, coder: _Coder) -> None:
+        super().__init__()
+        self.root, self.jobs, self.mark, self.coder = root, jobs, mark, coder
+        self.network = coder.tokenizer.model
+
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        """Code a shard, and enter it in the index; how many samples it has."""
+        family, shard = self.jobs[batch]
+        Index.enter(self.root, family, replace(self.coder.code(self.root, shard), shape_tokenizer=self.mark))
+        return shard.samples
 
 
 # ---- codes of a folder of shapes ------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Codes of shapes: from assets into shards, into sequences, through training, and back into names that are scored."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules import code_command
 from data_modules.coding import fingerprint as image_fingerprint
@@ -388,12 +390,17 @@ def test_fit_makes_codes_trains_and_scores_shapes(root, tmp_path, monkeypatch):
     assert all(len(o["shape_codes"]) == N for line in lines for o in json.loads(line)["generated"]["scene"]["objects"])
 
 
-def test_of_several_ranks_the_first_codes_the_shapes(root, tmp_path_factory, monkeypatch):
+def test_two_ranks_code_as_one(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizers")
-    tiny_shape_tokenizer().save_pretrained(folder)
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    code_command.code(root, shape_tokenizer=str(folder), accelerator="cpu")
-    assert Index.read(root).shape_tokenizers() == {None}
-    monkeypatch.setattr(rank_zero_only, "rank", 0)
-    code_command.code(root, shape_tokenizer=str(folder), accelerator="cpu")
-    assert Index.read(root).shape_tokenizers() == {fingerprint(tiny_shape_tokenizer())}
+    tiny_image_tokenizer().save_pretrained(folder / "image")
+    tiny_shape_tokenizer().save_pretrained(folder / "shape")
+    shutil.copytree(root, folder / "two")
+    tokenizers = ["--image_tokenizer", str(folder / "image"), "--shape_tokenizer", str(folder / "shape")]
+    code_command.code(root, tokenizers[1], tokenizers[3], accelerator="cpu", devices=1)
+    command = [sys.executable, "-m", "kyvo", "data", "code", "--root", str(folder / "two"), "--devices", "2"]
+    done = subprocess.run(
+        [*command, *tokenizers, "--accelerator", "cpu"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert Index.read(folder / "two").shape_tokenizers() == {fingerprint(tiny_shape_tokenizer())}
+    assert files_of(folder / "two") == files_of(root)
