@@ -80,11 +80,20 @@ def read_detections(
         ValueError: A schema without 3D boxes, not JSON, not such a list, a detection in an image that is not among
             `images`, or without a finite score.
     """
+    check_boxes(schema)
+    return scenes_above(load_detections(file, images, categories), cut)
+
+
+def check_boxes(schema: SceneSchema) -> None:
+    """Raise ValueError unless the objects of a schema have 3D boxes, as detections do."""
     for name in ("category", "center_cam", "dimensions"):
         if name not in schema:
             raise ValueError(f"detections have boxes, schema {schema.name!r} has no {name!r}")
-    found = load_detections(file, images, categories)
-    return {image: _scene(detections, cut) for image, detections in found.items()}
+
+
+def scenes_above(detections: Mapping[int, Sequence[Detection]], cut: float) -> dict[int, Scene]:
+    """A scene for each image, of its detections from a score on."""
+    return {image: _scene(found, cut) for image, found in detections.items()}
 
 
 def read_boxes(

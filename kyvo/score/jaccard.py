@@ -5,7 +5,7 @@ S scenes, T thresholds tau.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from kyvo.metrics.bootstrap import interval
 from kyvo.metrics.criteria import CRITERIA, Criterion, criterion_of
 from kyvo.metrics.jaccard import Rule, SceneJaccard, SceneMatcher, check_taus
 from kyvo.metrics.shape_assignment import named_schema
-from kyvo.scene import Scene, SceneSchema, get_schema
+from kyvo.scene import SceneSchema, get_schema
 from kyvo.score.chat import scene_entries
-from kyvo.score.cube_rcnn import read_detections
+from kyvo.score.cube_rcnn import PUBLISHED_CUT, check_boxes, load_detections, scenes_above
 from kyvo.score.official_scenes import ERRORS, official_pairs_of
 from kyvo.score.scene_files import (
     ObjectReader,
@@ -32,9 +32,6 @@ from kyvo.score.scene_files import (
 )
 
 Format = Literal["kyvo", "cube-rcnn", "chat"]
-
-PAPER_CUT = 0.05
-"""Score from which on the paper counts a detector's boxes."""
 
 _CUTS = tuple(step / 20 for step in range(1, 20))
 """Scores that are tried for the best one on validation data."""
@@ -99,10 +96,11 @@ def score(
         truths = read_truths(truth)
         comparison = _comparison(_named(table, truths), taus, dimensions_tau, rule)
         if format == "cube-rcnn":
-            cut = PAPER_CUT if score_cut is None else score_cut
+            cut = PUBLISHED_CUT if score_cut is None else score_cut
             if validation_predictions is not None and validation_ground_truth is not None:
                 cut = best_cut(comparison, validation_predictions, read_truths(validation_ground_truth))
-            found = {**comparison.score(detected(comparison, predictions, truths, cut)), "score_cut": cut}
+            [pairs] = detected(comparison, predictions, truths, [cut])
+            found = {**comparison.score(pairs), "score_cut": cut}
         else:
             read = scene_entries if format == "chat" else read_entries
             entries = read(predictions, comparison.matcher.schema)
@@ -196,23 +194,25 @@ def _official(predictions: str, ground_truth: str, comparison: Comparison, detec
 # ---- detections -----------------------------------------------------------------------------------------------------
 
 
-def detected(comparison: Comparison, predictions: str, truths: Truths, cut: float) -> list[ScenePair]:
-    """Every image with the boxes of a detector from a score on.
+def detected(
+    comparison: Comparison, predictions: str, truths: Truths, cuts: Sequence[float]
+) -> Iterator[list[ScenePair]]:
+    """For each cut every image with the boxes of a detector from that score on; files are read once.
 
     Raises:
         ValueError: If the true scenes are not Omni3D's, and as `read_detections`.
     """
     if not truths.images:
         raise ValueError(f"{truths.place} is no JSON of Omni3D, whose images a detector's boxes refer to")
-    schema = comparison.matcher.schema
-    found = read_detections(Path(predictions), schema, list(truths.images), cut, truths.categories)
-    return [
-        ScenePair(key, found.get(image, Scene()), comparison.reader.read_truth(truths.scenes[key], truths.place, key))
-        for image, key in truths.images.items()
-    ]
+    check_boxes(comparison.matcher.schema)
+    found = load_detections(Path(predictions), list(truths.images), truths.categories)
+    true = {key: comparison.reader.read_truth(truths.scenes[key], truths.place, key) for key in truths.images.values()}
+    for cut in cuts:
+        scenes = scenes_above(found, cut)
+        yield [ScenePair(key, scenes[image], true[key]) for image, key in truths.images.items()]
 
 
 def best_cut(comparison: Comparison, predictions: str, truths: Truths) -> float:
     """The score at which to cut for the highest mean index; of equals the lowest."""
-    means = [float(comparison.table(detected(comparison, predictions, truths, cut)).mean()) for cut in _CUTS]
+    means = [float(comparison.table(pairs).mean()) for pairs in detected(comparison, predictions, truths, _CUTS)]
     return _CUTS[int(np.argmax(means))]
