@@ -20,6 +20,9 @@ from torch import Tensor, nn
 TRUNK_FILE = "vgg16-397923af.pth"
 """Name under which torchvision keeps the VGG16 of ImageNet in the cache of torch hub."""
 
+NO_PERCEPTUAL = "none"
+"""What the perceptual loss is called where there is none."""
+
 SMALLEST = 16
 """Least height and width of an image in pixels: four halvings leave one pixel."""
 

@@ -38,3 +38,15 @@ class WeightAverage(AveragedModel):
         """Forget the past: take the weights of `model` as they are, and average from there."""
         self.module.load_state_dict(model.state_dict())
         self.n_averaged.zero_()
+
+    def follow(self, model: nn.Module, codebook: nn.Module) -> None:
+        """Take a step towards `model`; until k-means has set its codebook there is nothing worth averaging.
+
+        Args:
+            model: The network after an optimiser step.
+            codebook: Its quantiser; one that k-means does not set is worth averaging from the start.
+        """
+        if getattr(codebook, "initialised", True):
+            self.update_parameters(model)
+        else:
+            self.restart(model)

@@ -17,7 +17,7 @@ from kyvo.models.quantizer import EMAVectorQuantizer
 from kyvo.models.recognizer import Recognizer
 from kyvo.models.recognizer_features import RecognizerFeatures
 from kyvo.training.locality import locality_loss
-from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 from kyvo.training.reconstruction import ReconstructionModule, check_pixels, reconstruct
 
 
@@ -165,8 +165,4 @@ class ImageTokenizerModule(ReconstructionModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and a schedule that moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.optimizer_config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optimizer_config)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)

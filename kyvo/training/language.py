@@ -21,7 +21,7 @@ from kyvo.scene import SceneSchema
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
 from kyvo.training.loss import NumberTargets, weighted_cross_entropy
-from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 from kyvo.workload import Workload
 
 Recipe = Literal["fft", "lora", "scratch"]
@@ -332,11 +332,7 @@ class LanguageModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and a schedule that moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.optimizer_config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optimizer_config)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

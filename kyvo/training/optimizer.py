@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 @dataclass
@@ -133,6 +135,22 @@ def _paged_adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, fl
     except ImportError as error:
         raise ValueError("optimizer paged_adamw_8bit needs `pip install kyvo[bitsandbytes]`") from error
     return PagedAdamW8bit(groups, lr=lr, betas=betas)
+
+
+def scheduled_optimizer(model: nn.Module, config: OptimizerConfig, total_steps: int) -> OptimizerLRSchedulerConfig:
+    """The optimiser over the parameters of `model` that train, and a schedule that moves once per optimiser step.
+
+    Args:
+        model: What trains.
+        config: Optimiser, warm-up and shape.
+        total_steps: Steps of the whole run.
+
+    Raises:
+        ValueError: See `build_optimizer`.
+    """
+    optimizer = build_optimizer(model, config)
+    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total_steps, config))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:

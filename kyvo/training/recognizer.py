@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kyvo.metrics.rerecognition import AttributeAccuracy
 from kyvo.models.recognizer import Recognizer, RecognizerNetwork, crop, crop_squares, word_attributes
-from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 
 
 class ObjectBatch(NamedTuple):
@@ -148,11 +148,7 @@ class RecognizerModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and a schedule that moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.optimizer_config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optimizer_config)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
 
     def on_train_end(self) -> None:
         """Write the recogniser where `save_to` says."""

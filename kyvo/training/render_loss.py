@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kyvo.cameras import Cameras
-from kyvo.models.perceptual import SMALLEST, PerceptualLoss, perceptual_loss
+from kyvo.models.perceptual import NO_PERCEPTUAL, SMALLEST, PerceptualLoss, perceptual_loss
 from kyvo.models.shape_decoder import ShapeDecoder
-from kyvo.training.vqgan import NO_PERCEPTUAL
 
 VIEWS = 150
 """How many views of an object there are to draw from: TRELLIS' number."""

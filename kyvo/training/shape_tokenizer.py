@@ -24,6 +24,7 @@ from kyvo.metrics.images import psnr
 from kyvo.metrics.shapes import VoxelOverlap
 from kyvo.models.finite_quantizer import FiniteQuantizerConfig
 from kyvo.models.library_quantizer import LibraryQuantizerConfig
+from kyvo.models.perceptual import NO_PERCEPTUAL
 from kyvo.models.shape_decoder import ShapeDecoder
 from kyvo.models.shape_vq import SHARPNESS, TRELLIS_MEAN, TRELLIS_STD, ShapeNetwork, ShapeVQ
 from kyvo.slat import densify, sparsify
@@ -32,7 +33,7 @@ from kyvo.training.adaptive_clipping import AdaptiveClipping, ClippingConfig
 from kyvo.training.ema import WeightAverage
 from kyvo.training.image_tokenizer import QuantizerConfig
 from kyvo.training.occupancy_threshold import OccupancyThreshold
-from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 from kyvo.training.render_loss import (
     RenderLoss,
     RenderWeights,
@@ -43,7 +44,7 @@ from kyvo.training.render_loss import (
     render_targets,
 )
 from kyvo.training.shape_loss import ShapeLoss, ShapeTerms, divergence, weighted_mean
-from kyvo.training.vqgan import NO_PERCEPTUAL, GradientQuantizerConfig
+from kyvo.training.vqgan import GradientQuantizerConfig
 
 STATISTICS_OBJECTS = 512
 """How many training objects at most the statistics of vectors are taken from."""
@@ -330,11 +331,7 @@ class ShapeTokenizerModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and a schedule that moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.optimizer_config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optimizer_config)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
 
     def configure_gradient_clipping(
         self,
@@ -349,13 +346,8 @@ class ShapeTokenizerModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and draw the running means of the weights along."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is None:
-            return
-        # Until k-means has set the codebook of running means there is nothing worth averaging.
-        if getattr(self.model.quantize, "initialised", True):
-            self.average.update_parameters(self.model)
-        else:
-            self.average.restart(self.model)
+        if self.average is not None:
+            self.average.follow(self.model, self.model.quantize)
 
     # ---- validation -------------------------------------------------------------------------------------------------
 

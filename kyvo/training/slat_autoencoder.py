@@ -15,8 +15,9 @@ from torch import Tensor
 from kyvo.cameras import Cameras
 from kyvo.metrics.images import psnr
 from kyvo.models.learned_decoder import LearnedDecoder, SlatAutoencoder, SlatNetwork
+from kyvo.models.perceptual import NO_PERCEPTUAL
 from kyvo.models.voxel_renderer import VoxelDecoder, one_each, render_volumes
-from kyvo.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_factor
+from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 from kyvo.training.render_loss import (
     RenderLoss,
     RenderWeights,
@@ -26,7 +27,6 @@ from kyvo.training.render_loss import (
     render_targets,
 )
 from kyvo.training.shape_tokenizer import ShapeBatch
-from kyvo.training.vqgan import NO_PERCEPTUAL
 
 COUNTED = 1000
 """Of how many training objects the mean and deviation of latents are taken."""
@@ -156,11 +156,7 @@ class SlatAutoencoderModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and a schedule that moves once per optimiser step."""
-        optimizer = build_optimizer(self.model, self.optimizer_config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optimizer_config)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
 
     # ---- result -----------------------------------------------------------------------------------------------
 

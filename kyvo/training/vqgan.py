@@ -22,7 +22,7 @@ from kyvo.models import image_vq
 from kyvo.models.discriminator import PatchDiscriminator
 from kyvo.models.gradient_quantizer import GradientVectorQuantizer
 from kyvo.models.image_vq import ImageNetwork
-from kyvo.models.perceptual import PerceptualLoss, perceptual_loss
+from kyvo.models.perceptual import NO_PERCEPTUAL, PerceptualLoss, perceptual_loss
 from kyvo.training.ema import WeightAverage
 from kyvo.training.image_tokenizer import QuantizerConfig
 from kyvo.training.reconstruction import ReconstructionModule, check_pixels, reconstruct
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 LARGEST_WEIGHT = 1e4
 """Bound of the ratio of gradients, as in taming-transformers."""
-
-NO_PERCEPTUAL = "none"
-"""What the perceptual loss is called where there is none."""
 
 
 @dataclass
@@ -228,7 +225,8 @@ class VQGANModule(ReconstructionModule):
             generator.zero_grad()
             self.manual_backward(loss)
             generator.step()
-        self._update_average()
+        if self.average is not None:
+            self.average.follow(self.model, self.model.quantize)
         if adversarial:
             self._train_discriminator(discriminator, batch, output.detach())
 
@@ -264,15 +262,6 @@ class VQGANModule(ReconstructionModule):
             if parameter.grad is not None:
                 parameter.grad = self._mean(parameter.grad)
         optimizer.step()
-
-    def _update_average(self) -> None:
-        if self.average is None:
-            return
-        # Until k-means has set the codebook of running means there is nothing worth averaging.
-        if getattr(self.model.quantize, "initialised", True):
-            self.average.update_parameters(self.model)
-        else:
-            self.average.restart(self.model)
 
     def _mean(self, value: Tensor) -> Tensor:
         """The mean over processes."""
