@@ -329,6 +329,30 @@ def test_a_checkpoint_brings_background_and_codebook_back(trained: tuple[ImageTo
         assert torch.equal(value, module.state_dict()[name]), name
 
 
+def test_training_goes_on_from_weights_with_a_codebook_of_another_size(
+    trained: tuple[ImageTokenizerModule, Path], tmp_path: Path
+):
+    pictures = str(trained[1] / "pictures")
+    network = ImageNetwork(**{**vars(TINY), "codes": 48})
+    module = ImageTokenizerModule(
+        network,
+        total_steps=6,
+        optimizer=OptimizerConfig(lr=0.0),
+        quantizer=QuantizerConfig(warmup_steps=4, pool=192),
+        init=str(trained[1] / "tokenizer"),
+        save_to=str(tmp_path / "tokenizer"),
+    )
+    trainer = Trainer(
+        max_steps=6, logger=False, enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0
+    )
+    trainer.fit(module, datamodule=ImageDataModule(pictures, pictures, (16, 24), batch_size=8))
+    given = ImageTokenizer.from_pretrained(trained[1] / "tokenizer").model.state_dict()
+    found = ImageTokenizer.from_pretrained(tmp_path / "tokenizer")
+    assert all(torch.equal(found.model.state_dict()[name], given[name]) for name in given if "embedding" not in name)
+    assert found.codebook.shape == (48, 6)
+    assert module.model.quantize.initialised
+
+
 def test_no_steps():
     with pytest.raises(ValueError, match=r"set trainer\.max_steps"):
         ImageTokenizerModule(TINY, total_steps=-1)

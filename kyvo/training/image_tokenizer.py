@@ -19,6 +19,7 @@ from kyvo.models.recognizer_features import RecognizerFeatures
 from kyvo.training.locality import locality_loss
 from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
 from kyvo.training.reconstruction import ReconstructionModule, check_pixels, reconstruct
+from kyvo.training.starting_weights import load_weights
 
 
 @dataclass
@@ -106,12 +107,14 @@ class ImageTokenizerModule(ReconstructionModule):
         loss: What is minimised besides the commitment loss.
         recognition: What else is minimised: that a recogniser sees in reconstructions what it sees in pictures.
         locality: Weight of `locality_loss`, which keeps codes from depending on pixels beyond the neighbouring cells.
+        init: `VQModel` folder or hub id, or the name of one that ships, whose weights training starts from, of the same
+            sizes as `network` but for the number of codes; default is random weights.
         save_to: Folder that receives the tokenizer at the end of `fit`, for `ImageTokenizer.from_pretrained`;
             default is not to write one.
         half: Whether `save_to` gets float16 weights, half the size.
 
     Raises:
-        ValueError: If there are no steps, or, in training, pixels that no image has.
+        ValueError: If there are no steps, or, in training, `init` has other sizes, or pixels that no image has.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class ImageTokenizerModule(ReconstructionModule):
         loss: PixelLoss = PixelLoss(),  # noqa: B008
         recognition: RecognitionLoss = RecognitionLoss(),  # noqa: B008
         locality: float = 0.0,
+        init: str | None = None,
         save_to: str | None = None,
         half: bool = False,
     ) -> None:
@@ -138,11 +142,15 @@ class ImageTokenizerModule(ReconstructionModule):
         self.recognition = recognition
         self.recognizer: RecognizerFeatures | None = None
         self.locality = locality
+        self.init = init
 
     def setup(self, stage: str) -> None:
-        """Load the recogniser, where training needs one."""
-        if stage == "fit":
-            self.recognizer = self.recognition.build()
+        """Load what training alone needs: the recogniser, and the weights to start from."""
+        if stage != "fit":
+            return
+        self.recognizer = self.recognition.build()
+        if self.init is not None:
+            load_weights(self.model, self.init)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss of a batch of images."""

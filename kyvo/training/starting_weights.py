@@ -22,6 +22,9 @@ SIZES = (
 def load_weights(model: "VQModel", source: str) -> None:
     """Load a published tokenizer's weights.
 
+    A codebook of another size is left to a quantiser of running means, which sets its own by k-means over what the
+    loaded encoder makes of images.
+
     Args:
         model: Where they go; its quantiser may be of any kind.
         source: A `VQModel` folder, hub id, or the name of one that ships.
@@ -34,14 +37,17 @@ def load_weights(model: "VQModel", source: str) -> None:
 
     found = VQModel.from_pretrained(resolve(source), low_cpu_mem_usage=False)
     expected, given = _sizes(model), _sizes(found)
-    wrong = [f"{name} should be {expected[name]}, is {given[name]}" for name in SIZES if expected[name] != given[name]]
+    learned = isinstance(model.quantize, EMAVectorQuantizer)
+    fixed = [name for name in SIZES if not (learned and name == "num_vq_embeddings")]
+    wrong = [f"{name} should be {expected[name]}, is {given[name]}" for name in fixed if expected[name] != given[name]]
     if wrong:
         raise ValueError(f"{source} has another network than `network` describes: {'; '.join(wrong)}")
     state = found.state_dict()
     codebook = state.pop("quantize.embedding.weight")
     # Not strict: a quantiser of running means has statistics that no published one has.
     model.load_state_dict(state, strict=False)
-    _set_codebook(model.quantize, codebook)
+    if expected["num_vq_embeddings"] == given["num_vq_embeddings"]:
+        _set_codebook(model.quantize, codebook)
 
 
 def _sizes(model: "VQModel") -> dict[str, Any]:
