@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import Trainer
 
+from callbacks.sample_facts import sample_facts
 from callbacks.scoring import scores_of_samples
 from callbacks.watching import Watching, output_folder
 from kyvo.sample import Sample
@@ -20,8 +21,9 @@ from kyvo.workload import Workload
 class Predictions(Watching):
     """Writes `FOLDER/STAGE/TASK.rankR.jsonl`: key, task, kind, what was read, the target, what was generated, scores.
 
-    Scores are those of the sample alone, by whatever callbacks score it. Every rank writes its own file, in which each
-    of its samples is once. A stage (val, test, predict) begins its files anew.
+    Beside these, what `callbacks.sample_facts.sample_facts` knows. Scores are those of the sample alone, by whatever
+    callbacks score it. Every rank writes its own file, in which each of its samples is once. A stage (val, test,
+    predict) begins its files anew.
 
     Args:
         folder: Where to write; default is `predictions` in the folder of the run's first logger.
@@ -53,12 +55,16 @@ class Predictions(Watching):
         scores = scores_of_samples(trainer, module, batch, written)
         with path.open(mode, encoding="utf-8") as file:
             for sample, one, scored in zip(batch.samples, written, scores, strict=False):
-                file.write(json.dumps(prediction(schema, task, sample, one) | {"scores": scored}) + "\n")
+                facts = sample_facts(trainer, batch.workload, sample, one)
+                file.write(json.dumps(prediction(schema, task, sample, one) | facts | {"scores": scored}) + "\n")
 
 
 def prediction(schema: SceneSchema, task: Task, sample: Sample, written: Generation) -> dict[str, Any]:
-    """One line: `read`, `target` and `generated` by modality; images are lists of codes in raster order."""
-    return {
+    """One line: `read`, `target` and `generated` by modality; images are lists of codes in raster order.
+
+    `confidences` of the generated objects are there where the model was asked for them.
+    """
+    line = {
         "key": sample.key,
         "task": task.spec,
         "kind": sample.kind,
@@ -67,6 +73,7 @@ def prediction(schema: SceneSchema, task: Task, sample: Sample, written: Generat
         "generated": {name: _plain(schema, getattr(written, name)) for name in task.outputs},
         "malformed": written.malformed,
     }
+    return line if written.confidences is None else line | {"confidences": written.confidences}
 
 
 def _target(sample: Sample, name: Any) -> Any:

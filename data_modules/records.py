@@ -10,6 +10,7 @@ import numpy as np
 
 from data_modules.faults import BadInputError, Fault
 from data_modules.shards import RawSample, read_shard
+from data_modules.viewpoint import projection
 from data_modules.worlds.masks import from_run_lengths
 from kyvo.sample import Sample, Seen
 from kyvo.scene import Attribute, Scene, SceneSchema
@@ -67,8 +68,8 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
     Args:
         raw: The undecoded files. Each kind of member may be absent.
         schema: How `scene.json` is read.
-        pixels: Whether to decode also the pictures, the masks and boxes of their objects, the names of their shapes
-            and what relations instructions ask for (for evaluation).
+        pixels: Whether to decode also the pictures, their cameras, the masks and boxes of their objects, the names of
+            their shapes and what relations instructions ask for (for evaluation).
 
     Raises:
         BadInputError: Naming shard, key and member, if a member is corrupt.
@@ -95,6 +96,8 @@ def decode_record(raw: RawSample, schema: SceneSchema, pixels: bool = False) -> 
             target_mask=_mask(raw, "target.scene.json", target_mask, target),
             shapes=None if schema.shape is None else shape_names(raw, "scene.json", schema.shape),
             target_shapes=None if schema.shape is None else shape_names(raw, "target.scene.json", schema.shape),
+            camera=_camera(raw, "scene.json", image),
+            target_camera=_camera(raw, "target.scene.json", target),
             rotations=_member(raw, "scene.json", _rotations),
             seen=_member(raw, "scene.json", _seen),
             target_seen=_member(raw, "target.scene.json", _seen),
@@ -216,6 +219,11 @@ def _relation(raw: RawSample) -> "Relation | None":
     source = raw.decode("scene.json")
     found: Relation | None = _member(raw, "instruction.json", lambda value: Relation.of(value, source))
     return found
+
+
+def _camera(raw: RawSample, member: str, image: np.ndarray | None) -> np.ndarray | None:
+    size = None if image is None else (image.shape[0], image.shape[1])
+    return _member(raw, member, lambda scene: projection(scene, size))
 
 
 def _rotations(scene: Mapping[str, Any]) -> np.ndarray | None:

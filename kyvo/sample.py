@@ -51,6 +51,9 @@ class Sample:
             only).
         target_seen: the same of ``target_scene`` and ``target_pixels``.
         relation: where the instruction wants a new or moved object; None where it does not say (evaluation only).
+        camera: float64 [3, 4], from homogeneous points of ``scene`` to homogeneous places in ``pixels``: across in
+            widths and down in heights of the picture, the third the depth (evaluation only).
+        target_camera: the same of ``target_scene`` and ``target_pixels``.
         rotations: float64 [objects, 3, 3], from the own axes of the boxes of ``scene`` into the camera's frame
             (evaluation only).
         kind: type of question or instruction, such as ``count`` or ``appearance``.
@@ -72,6 +75,8 @@ class Sample:
     seen: tuple[Seen | None, ...] | None = None
     target_seen: tuple[Seen | None, ...] | None = None
     relation: "Relation | None" = None
+    camera: np.ndarray | None = None
+    target_camera: np.ndarray | None = None
     rotations: np.ndarray | None = None
     kind: str = ""
 
@@ -89,6 +94,11 @@ class Sample:
     def written_seen(self) -> tuple[Seen | None, ...] | None:
         """Where the objects of `pictured_scene` show in `written_pixels`."""
         return self.seen if self.target_pixels is None else self.target_seen
+
+    @property
+    def written_camera(self) -> np.ndarray | None:
+        """How `written_pixels` sees `pictured_scene`."""
+        return self.camera if self.target_pixels is None else self.target_camera
 
     @property
     def pictured_scene(self) -> Scene | None:

@@ -1,6 +1,5 @@
 """First codes of coded shards: shares, entropies, the command, and the plot."""
 
-import doctest
 import json
 import math
 from pathlib import Path
@@ -136,7 +135,6 @@ def test_a_scale_holds_the_highest_bar_with_few_steps(highest: float):
     step, top = bars.scale(highest)
     assert highest <= top
     assert 2 <= round(top / step) <= 5
-    assert doctest.testmod(bars).failed == 0
 
 
 def test_plots_without_bars_are_refused(tmp_path: Path):

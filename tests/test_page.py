@@ -1,8 +1,6 @@
 """The page of a run: balanced, self-contained, its filters, its samples and its curves."""
 
 import base64
-import doctest
-import importlib
 import io
 import json
 import math
@@ -309,8 +307,3 @@ def test_bad_predictions_are_named(folder):
     (folder / "config.yaml").write_text("tokenizer: {image: nowhere/images}\n")
     with pytest.raises(ValueError, match="'nowhere/images' is not here; give --image_tokenizer"):
         report(folder)
-
-
-@pytest.mark.parametrize("name", ["page_curves", "metrics_file", "page_examples"])
-def test_examples_run(name):
-    assert doctest.testmod(importlib.import_module(f"kyvo.report.{name}")).failed == 0

@@ -1,8 +1,5 @@
 """Pictures made from codes: their bounds, regions, perceptual distances; intervals; likelihoods; re-recognition."""
 
-import doctest
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -22,13 +19,6 @@ def noise(seed, count=3, size=16):
 
 def pyramid():
     return PerceptualLoss("gradient-pyramid", GradientPyramid())
-
-
-@pytest.mark.parametrize("name", ["images", "intervals", "likelihood", "rerecognition"])
-def test_examples_run(name):
-    result = doctest.testmod(importlib.import_module(f"kyvo.metrics.{name}"))
-    assert result.attempted
-    assert result.failed == 0
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------

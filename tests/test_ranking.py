@@ -1,12 +1,9 @@
 """Ranks, their intervals and agreement, against scipy and loops written out."""
 
-import doctest
-
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, rankdata
 
-from kyvo.metrics import ranking
 from kyvo.metrics.ranking import kendall_agreement, ranks_of, summarize
 
 
@@ -73,7 +70,3 @@ def test_agreement_compares_within_assets_only():
     assert kendall_agreement(first, first) == 1
     assert kendall_agreement(first, 5 - first) == -1
     assert np.isnan(kendall_agreement(first, np.ones_like(first)))
-
-
-def test_examples_run():
-    assert doctest.testmod(ranking).failed == 0

@@ -43,6 +43,9 @@ def test_the_page_shows_the_run_s_numbers_and_true_pictures(page):
     assert {re.search('data-task="([a-z_]*)"', card).group(1) for card in found} == {
         "recognition", "question_answering", "rendering",
     }  # fmt: skip
+    # Scenes over the pictures that show them: the world says where its camera stands.
+    assert sum(card.count("in the image</figcaption>") for card in found if 'data-task="recognition"' in card) == 3
+    assert sum(card.count("in the written image</figcaption>") for card in found) == 3
     # True pictures are not made of codes, written ones are.
     assert "of its codes" not in page
     assert sum(card.count("written image") for card in found) >= 3

@@ -136,8 +136,11 @@ def test_everything_counts_if_nothing_is_ignored(tmp_path):
     files = write(tmp_path, [detection(CUT_OFF, 0.9)], [CUP, CUT_OFF, nowhere])
     result = score(**files, format="cube-rcnn", ignore=False)
     assert (result["objects"], result["ignored"]) == (2, 1)
-    assert result["iou3d"] == {"pairs": pytest.approx(1), "all": pytest.approx(0.5)}
-    assert score(**files, format="cube-rcnn")["iou3d"] == {"pairs": None, "all": 0}
+    # Of two images with one object each, of which one was found.
+    intervals = {"pairs_interval": pytest.approx([1, 1]), "all_interval": pytest.approx([0, 1])}
+    assert result["iou3d"] == {"pairs": pytest.approx(1), "all": pytest.approx(0.5), **intervals}
+    nothing = score(**files, format="cube-rcnn")["iou3d"]
+    assert nothing == {"pairs": None, "pairs_interval": [None, None], "all": 0, "all_interval": [0, 0]}
 
 
 def test_scenes_of_ours(tmp_path):

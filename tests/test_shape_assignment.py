@@ -1,5 +1,6 @@
 """Shapes that a model wrote, as the assets they overlap most with, and the Jaccard index of their scenes."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,7 +98,12 @@ def test_scenes_are_scored_by_the_names_of_their_shapes():
     assert found["jaccard_tau1_50"] == pytest.approx((1 / 3 + 1 / 4) / 2)
     assert found["shape_accuracy"] == 0.5
     assert found["shape_iou"] == pytest.approx((1 + 2 / 3 + 0 + 1 / 2) / 4)
-    assert found["shape_unknown_rate"] == 0.25
+    # Sides of the cube between middles of voxels; `low` against `low`, (0, 1) against `low`, the corner and 3 against 2
+    # and 3: a voxel too many is a voxel away from one of three.
+    corner = (np.sqrt(2 * 0.75**2 + 0.5**2) + (np.sqrt(2 * 0.75**2 + 0.75**2) + np.sqrt(2 * 0.75**2 + 0.5**2)) / 2) / 2
+    assert found["shape_chamfer"] == pytest.approx((0 + 0.25 / 3 / 2 + corner + 0.25 / 2 / 2) / 4)
+    assert metric.assigned_names(predictions[1]) == [UNKNOWN, "high"]
+    assert metric.assigned_names(Scene()) == []
 
 
 def test_empty_scenes():
@@ -106,6 +112,7 @@ def test_empty_scenes():
     found = metric.compute()
     assert found["jaccard"] == 0
     assert found["shape_iou"].isnan()
+    assert found["shape_chamfer"].isnan()
     assert found["shape_unknown_rate"].isnan()
 
 

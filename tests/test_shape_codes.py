@@ -388,6 +388,15 @@ def test_fit_makes_codes_trains_and_scores_shapes(root, tmp_path, monkeypatch):
     lines = next(Path("runs").rglob("predictions/val/I-3.rank0.jsonl")).read_text().splitlines()
     assert len(lines) == 8
     assert all(len(o["shape_codes"]) == N for line in lines for o in json.loads(line)["generated"]["scene"]["objects"])
+    # What the shapes are called lies beside, so that the page of the run reads like one of words.
+    for line in map(json.loads, lines):
+        for part in ("target", "generated"):
+            assert len(line["shapes"][part]) == len(line[part]["scene"]["objects"])
+    assert scores["val/recognition/shape_chamfer"] > 0
+    page = next(Path("runs").rglob("report.html")).read_text()
+    assert "shape · " in page
+    assert "shape Chamfer" in page
+    assert "shape_codes" not in page
 
 
 def test_two_ranks_code_as_one(root, tmp_path_factory):

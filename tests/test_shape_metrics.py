@@ -1,6 +1,5 @@
 """Metrics of shapes and of their views, against loops over all voxels and all pairs of points."""
 
-import doctest
 import math
 from pathlib import Path
 
@@ -211,7 +210,3 @@ def test_two_processes_equal_one(tmp_path):
     mp.spawn(score_a_share, args=(str(tmp_path),), nprocs=2)
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), scores_of(range(5)), equal_nan=True)
-
-
-def test_examples_run():
-    assert doctest.testmod(shapes).failed == doctest.testmod(views).failed == 0

@@ -1,7 +1,6 @@
 """`kyvo score shapes`: folders of pictures, what they score and rank, and what is said of bad ones."""
 
 import csv
-import doctest
 import json
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from PIL import Image
 
 from kyvo.metrics.views import picture_scores
 from kyvo.models.perceptual import GradientPyramid, PerceptualLoss
-from kyvo.report import score_table
 from kyvo.report.blind_sheet import COLUMNS
 from kyvo.shape_ranking import compare, find_renders, parse_names, rank, read_folders
 
@@ -144,7 +142,3 @@ def test_pictures_of_another_size_and_broken_ones_are_named(folders):
 def test_bad_names_are_refused(given: list[str]):
     with pytest.raises(ValueError, match="NAME=FOLDER"):
         parse_names(given)
-
-
-def test_examples_of_tables_run():
-    assert doctest.testmod(score_table).failed == 0

@@ -132,4 +132,5 @@ def _camera(objects: list[Record], size: tuple[int, int] | None) -> dict[str, An
         camera = recover_camera(objects, *size)
     except ValueError:
         return {}
-    return {"camera": {"location": list(camera.location), "focal": camera.focal}}
+    # The shape of the published picture, which may be packed at another one.
+    return {"camera": {"location": list(camera.location), "focal": camera.focal, "size": list(size)}}

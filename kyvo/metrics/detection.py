@@ -1,7 +1,7 @@
 """AP3D, the average precision of 3D boxes, as Omni3D's evaluation defines it.
 
-C categories, R = 4 depth ranges, T = 10 overlap thresholds, D predicted and G true boxes of an image, N predictions in
-all, K = 3 numbers of predictions that an image may have.
+C categories, R = 4 depth ranges, T = 10 overlap thresholds, I images, D predicted and G true boxes of one, N
+predictions in all, K = 3 numbers of predictions that an image may have.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from kyvo.metrics.bootstrap import drawn_counts, percentiles
 from kyvo.metrics.box_comparison import BoxComparison
 from kyvo.metrics.box_overlap import Floats
 
@@ -29,6 +30,9 @@ MOST = (1, 10, 100)
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Recalls at which precision is read."""
+
+DRAWS = 200
+"""Resamplings of the images for intervals: each takes the whole average precision again."""
 
 ORACLE = "_oracle_r"
 """What results are called by where boxes were turned like the true ones."""
@@ -64,7 +68,8 @@ class AveragePrecision3D(Metric):
     ``compute`` returns scalars; NaN where there is no object. If boxes were turned like the true ones, all names have
     ``_oracle_r`` after ``3d``.
 
-    - ``ap3d``; ``ap3d_iou05``, ..., ``ap3d_iou50`` at each threshold
+    - ``ap3d``, ``ap3d_low`` and ``ap3d_high``, the ends of its 95 % bootstrap interval, in which images are resampled
+    - ``ap3d_iou05``, ..., ``ap3d_iou50`` at each threshold
     - ``ap3d_near``, ``ap3d_medium``, ``ap3d_far``: by depth
     - ``ap3d_cup``, ``ap3d_cereal_box``, ...: by category
     - ``ar3d_1``, ``ar3d_10``, ``ar3d_100``: recall with so many predictions of an image and category
@@ -100,7 +105,8 @@ class AveragePrecision3D(Metric):
     ranks: list[Tensor] | Tensor
     labels: list[Tensor] | Tensor
     outcomes: list[Tensor] | Tensor
-    truths: Tensor
+    seen: list[Tensor] | Tensor
+    truths: list[Tensor] | Tensor
 
     def __init__(self, categories: Sequence[str], oracle_rotation: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -108,9 +114,8 @@ class AveragePrecision3D(Metric):
             raise ValueError("average precision needs at least one category")
         self.categories = tuple(categories)
         self.suffix = ORACLE if oracle_rotation else ""
-        for name in ("scores", "images", "ranks", "labels", "outcomes"):
+        for name in ("scores", "images", "ranks", "labels", "outcomes", "seen", "truths"):
             self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("truths", torch.zeros(len(categories), len(RANGES), dtype=torch.long), dist_reduce_fx="sum")
         self.reset()
 
     def reset(self) -> None:
@@ -119,6 +124,7 @@ class AveragePrecision3D(Metric):
         # A process without any image would gather an empty list as float32, whatever the others have.
         nothing = np.zeros(0, dtype=np.int64)
         self._append(np.zeros(0), nothing, nothing, nothing, np.zeros((0, *_shape()), dtype=np.int8))
+        self._append_image(nothing, np.zeros((0, len(self.categories), len(RANGES)), dtype=np.int64))
 
     def update(self, comparisons: Sequence[BoxComparison], images: Sequence[int]) -> None:
         """Add images.
@@ -135,20 +141,21 @@ class AveragePrecision3D(Metric):
         for comparison, image in zip(comparisons, images, strict=True):
             if not np.isfinite(comparison.scores).all():
                 raise ValueError(f"scores should be finite numbers, got {comparison.scores.tolist()}")
-            for number, category in enumerate(self.categories):
-                self._add(comparison, int(image), number, category)
+            truths = [self._add(comparison, int(image), *one) for one in enumerate(self.categories)]
+            self._append_image(np.array([image], dtype=np.int64), np.stack(truths)[None])
 
-    def _add(self, comparison: BoxComparison, image: int, number: int, category: str) -> None:
+    def _add(self, comparison: BoxComparison, image: int, number: int, category: str) -> NDArray[np.int64]:
+        """Add the predictions of a category; returns how many objects of it there are to find, int64 [R]."""
         ours, theirs = (_where(labels, category) for labels in (comparison.labels, comparison.true_labels))
         if not len(ours) and not len(theirs):
-            return
+            return np.zeros(len(RANGES), dtype=np.int64)
         # Stable, so that equal scores stay in the order of the predictions.
         ours = ours[np.argsort(-comparison.scores[ours], kind="stable")][: MOST[-1]]
         ignored = _ignored_by_range(comparison, theirs)
-        self.truths[number] += self.truths.new_tensor((~ignored).sum(1))
         count, known = len(ours), np.full(len(ours), image, dtype=np.int64)
         outcomes = image_outcomes(comparison, ours, theirs, ignored)
         self._append(comparison.scores[ours], known, np.arange(count), np.full(count, number), outcomes)
+        return (~ignored).sum(1)
 
     def _append(
         self,
@@ -162,16 +169,44 @@ class AveragePrecision3D(Metric):
         for name, values in added.items():
             getattr(self, name).append(torch.from_numpy(values).to(self.device))
 
+    def _append_image(self, image: NDArray[np.int64], truths: NDArray[np.int64]) -> None:
+        """Add the numbers of I images and how many objects there are to find in them, int64 [I, C, R]."""
+        self.seen.append(torch.from_numpy(image).to(self.device))  # type: ignore[union-attr]
+        self.truths.append(torch.from_numpy(truths).to(self.device))  # type: ignore[union-attr]
+
+    def _rankings(self) -> list["_Ranking"]:
+        """What this process has seen, by category."""
+        gathered = (self.scores, self.images, self.ranks, self.labels, self.outcomes, self.seen, self.truths)
+        scores, images, ranks, labels, outcomes, seen, truths = (dim_zero_cat(one).cpu().numpy() for one in gathered)
+        order = np.lexsort((ranks, images, -scores))
+        # By number: several processes gather images in another order than one has them in.
+        by_number = np.argsort(seen)
+        rows, truths = np.searchsorted(seen[by_number], images), truths[by_number]
+        mine = [order[labels[order] == number] for number in range(len(self.categories))]
+        return [_Ranking(outcomes[one], ranks[one], rows[one], truths[:, k]) for k, one in enumerate(mine)]
+
     def tables(self) -> DetectionScores:
         """Average precision and recall by category, depth range and threshold, of what this process has seen."""
-        gathered = (self.scores, self.images, self.ranks, self.labels, self.outcomes)
-        scores, images, ranks, labels, outcomes = (dim_zero_cat(one).cpu().numpy() for one in gathered)
-        order = np.lexsort((ranks, images, -scores))
-        rows = []
-        for number, truths in enumerate(self.truths.cpu().numpy()):
-            mine = order[labels[order] == number]
-            rows.append(_category_scores(outcomes[mine], ranks[mine], truths))
+        rows = [_category_scores(one) for one in self._rankings()]
         return DetectionScores(np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows]))
+
+    def interval(self, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+        """Percentile interval of ``ap3d`` by bootstrap over images, of what this process has seen.
+
+        Args:
+            level: Share of resampled values that lie inside, between 0 and 1.
+            draws: Resamplings, each of as many images as there are.
+            seed: Of the random draws.
+
+        Returns:
+            The lower and the upper end; NaN both where there is no object.
+        """
+        rankings = self._rankings()
+        images = len(rankings[0].truths)
+        blocks = drawn_counts(images, draws, seed) if images else ()
+        values = np.array([_mean_precision(rankings, weights) for block in blocks for weights in block])
+        known = values[~np.isnan(values)]
+        return percentiles(known, level) if len(known) else (float("nan"), float("nan"))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars listed in the class's description."""
@@ -183,7 +218,9 @@ class AveragePrecision3D(Metric):
         found |= {f"{name}_{depth}": precision[:, place] for place, depth in enumerate(RANGES) if place}
         found |= {f"{name}_{label.replace(' ', '_')}": precision[k, 0] for k, label in enumerate(self.categories)}
         found |= {f"ar3d{self.suffix}_{most}": recall[:, 0, :, place] for place, most in enumerate(MOST)}
-        return {key: torch.tensor(mean_of_known(values), device=self.device) for key, values in found.items()}
+        scalars = {key: mean_of_known(values) for key, values in found.items()}
+        scalars[f"{name}_low"], scalars[f"{name}_high"] = self.interval()
+        return {key: torch.tensor(value, device=self.device) for key, value in scalars.items()}
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Draw given or current values with matplotlib; return the figure and axes."""
@@ -259,27 +296,60 @@ def _ignored_by_range(comparison: BoxComparison, theirs: NDArray[np.int64]) -> N
     return comparison.ignored[theirs] | outside
 
 
-def _category_scores(
-    outcomes: NDArray[np.int8], ranks: NDArray[np.int64], truths: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
-    """Average precision [R, T] and recall [R, T, K] of one category.
+@dataclass(frozen=True)
+class _Ranking:
+    """The predictions of one category in all images.
 
     Args:
         outcomes: int8 [N, R, T], the surest prediction first.
-        ranks: int64 [N], place of each prediction in its image.
-        truths: int64 [R], how many objects there are to find.
+        ranks: int64 [N], place of each prediction among those of its image.
+        images: int64 [N], which image each prediction is for, as its place in `truths`.
+        truths: int64 [I, R], how many objects there are to find in each image.
     """
+
+    outcomes: NDArray[np.int8]
+    ranks: NDArray[np.int64]
+    images: NDArray[np.int64]
+    truths: NDArray[np.int64]
+
+
+def _category_scores(ranking: _Ranking) -> tuple[Floats, Floats]:
+    """Average precision [R, T] and recall [R, T, K] of one category."""
+    truths = ranking.truths.sum(0)
     total = np.where(truths > 0, truths, np.nan)[:, None]
-    right = (outcomes == _RIGHT).cumsum(0)
-    precision = right / (right + (outcomes == _WRONG).cumsum(0) + np.spacing(1))
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = right / total
     average = np.full(_shape(), np.nan)
+    once = np.ones(len(ranking.outcomes), dtype=np.int64)
     for depth, threshold in np.ndindex(*_shape()):
         if truths[depth]:
-            average[depth, threshold] = _read(precision[:, depth, threshold], recall[:, depth, threshold])
-    most = [(outcomes[ranks < count] == _RIGHT).sum(0) / total for count in MOST]
+            average[depth, threshold] = _average(ranking.outcomes[:, depth, threshold], once, truths[depth])
+    most = [(ranking.outcomes[ranking.ranks < count] == _RIGHT).sum(0) / total for count in MOST]
     return average, np.stack(most, -1)
+
+
+def _mean_precision(rankings: Sequence[_Ranking], weights: NDArray[np.int64]) -> float:
+    """AP3D over all depths of images that come so many times each, int64 [I]; NaN where there is no object."""
+    found = []
+    for one in rankings:
+        times, total = weights[one.images], int(weights @ one.truths[:, 0])
+        if total:
+            found += [_average(one.outcomes[:, 0, place], times, total) for place in range(len(THRESHOLDS))]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _average(outcomes: NDArray[np.int8], times: NDArray[np.int64], total: int) -> float:
+    """Average precision at one depth range and threshold.
+
+    A prediction that comes several times in a row makes no other curve than one that counts as much: of right ones the
+    last has the highest precision, of wrong ones the first starts from that of the right one before.
+
+    Args:
+        outcomes: int8 [N], the surest prediction first.
+        times: int64 [N], how often each comes.
+        total: How many objects there are to find.
+    """
+    right = ((outcomes == _RIGHT) * times).cumsum()
+    precision = right / (right + ((outcomes == _WRONG) * times).cumsum() + np.spacing(1))
+    return _read(np.maximum.accumulate(precision[::-1])[::-1], right / total)
 
 
 def _read(precision: Floats, recall: Floats) -> float:

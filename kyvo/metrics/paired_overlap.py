@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from kyvo.metrics.bootstrap import gathered, ratio_interval
 from kyvo.metrics.box_comparison import BoxComparison
 from kyvo.metrics.detection import ORACLE
 from kyvo.metrics.matching import optimal_assignment
@@ -22,6 +23,8 @@ class PairedOverlap(Metric):
 
     - ``iou3d``: mean over pairs, of which each category has as many as the fewer of its two sides
     - ``iou3d_all``: mean over true objects, 0 for those without a partner
+    - ``iou3d_low``, ``iou3d_high``, ``iou3d_all_low``, ``iou3d_all_high``: ends of their 95 % bootstrap intervals, in
+      which images are resampled
 
     Args:
         oracle_rotation: Whether boxes were turned like the true ones.
@@ -35,8 +38,9 @@ class PairedOverlap(Metric):
         >>> found = Detections(np.array([[0.0, 0.0, 2.5]]), np.ones((1, 3)), ["cup"], np.ones(1))
         >>> metric = PairedOverlap(oracle_rotation=True)
         >>> metric.update([compare_with_oracle(found, Truths(cups, ["cup", "cup"]))])
-        >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}
-        {'iou3d_oracle_r': 0.333, 'iou3d_oracle_r_all': 0.167}
+        >>> found = metric.compute()
+        >>> [round(found[name].item(), 3) for name in ("iou3d_oracle_r", "iou3d_oracle_r_all")]
+        [0.333, 0.167]
     """
 
     is_differentiable = False
@@ -48,6 +52,7 @@ class PairedOverlap(Metric):
     overlap_sum: Tensor
     pairs: Tensor
     objects: Tensor
+    images: list[Tensor] | Tensor
 
     def __init__(self, oracle_rotation: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -55,6 +60,8 @@ class PairedOverlap(Metric):
         self.add_state("overlap_sum", torch.tensor(0.0), dist_reduce_fx="sum")
         for name in ("pairs", "objects"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        # Of each image its sum of overlaps, its pairs and its objects: an interval cannot be had from sums.
+        self.add_state("images", [], dist_reduce_fx="cat")
 
     def update(self, comparisons: Sequence[BoxComparison]) -> None:
         """Add the boxes of images."""
@@ -62,14 +69,21 @@ class PairedOverlap(Metric):
             counted = ~comparison.ignored
             overlaps = comparison.overlaps[:, counted]
             pairs = optimal_assignment(1 - overlaps, comparison.alike[:, counted])
-            self.overlap_sum += float(sum(overlaps[pair] for pair in pairs))
-            self.pairs += len(pairs)
-            self.objects += int(counted.sum())
+            image = [float(sum(overlaps[pair] for pair in pairs)), len(pairs), int(counted.sum())]
+            self.overlap_sum += image[0]
+            self.pairs += image[1]
+            self.objects += image[2]
+            self.images.append(torch.tensor(image, device=self.device))  # type: ignore[union-attr]
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars listed in the class's description."""
         name = f"iou3d{self.suffix}"
-        return {name: self.overlap_sum / self.pairs, f"{name}_all": self.overlap_sum / self.objects}
+        found = {name: self.overlap_sum / self.pairs, f"{name}_all": self.overlap_sum / self.objects}
+        images = gathered(self.images, self.device).reshape(-1, 3).cpu().double().numpy()
+        for place, one in enumerate((name, f"{name}_all"), 1):
+            low, high = ratio_interval(images[:, 0], images[:, place])
+            found |= {f"{one}_low": torch.tensor(low), f"{one}_high": torch.tensor(high)}
+        return found
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Draw given or current values with matplotlib; return the figure and axes."""

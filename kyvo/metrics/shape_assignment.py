@@ -1,17 +1,19 @@
 """Which known asset a written shape is, and the Jaccard index of scenes whose shapes are given by codes.
 
-B shapes, R references, M codes of a shape, N voxels along each side of the cube.
+B shapes, R references, M codes of a shape, L voxels of one, N voxels along each side of the cube.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kyvo.metrics.jaccard import Rule, SceneJaccard
-from kyvo.metrics.shapes import occupied
+from kyvo.metrics.shapes import chamfer_l1, occupied, surface_points
 from kyvo.scene import Attribute, Scene, SceneObject, SceneSchema
 from kyvo.slat import Slat
 
@@ -20,6 +22,19 @@ Codes = tuple[int, ...]
 
 UNKNOWN = "(unknown)"
 """What a shape is called that shares no voxel with any reference."""
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What is kept of a decoded shape.
+
+    Args:
+        overlap: With each reference, float64 [R].
+        points: Of its surface, float32 [L, 3]: less than its latents take.
+    """
+
+    overlap: Tensor
+    points: NDArray[np.float32]
 
 
 class ShapeAssignment:
@@ -46,7 +61,9 @@ class ShapeAssignment:
         self.batch_size = batch_size
         self._voxels = occupied([slat.to("cpu") for slat in references.values()]).flatten(1)
         # What a model writes repeats: a shape is decoded once however often it occurs.
-        self._known: dict[Codes, Tensor] = {}
+        self._known: dict[Codes, _Decoded] = {}
+        self._surfaces = {name: surface_points(slat) for name, slat in references.items()}
+        self._distances: dict[tuple[Codes, str], float] = {}
 
     def overlaps(self, shapes: Iterable[Codes]) -> dict[Codes, Tensor]:
         """Overlap of shapes with each reference, float64 [R] in [0, 1] by codes."""
@@ -55,8 +72,14 @@ class ShapeAssignment:
         for start in range(0, len(new), self.batch_size):
             some = new[start : start + self.batch_size]
             for codes, slat in zip(some, self.decode(torch.tensor(some)), strict=True):
-                self._known[codes] = self._overlap(slat)
-        return {codes: self._known[codes] for codes in wanted}
+                self._known[codes] = _Decoded(self._overlap(slat), surface_points(slat).astype(np.float32))
+        return {codes: self._known[codes].overlap for codes in wanted}
+
+    def distance(self, codes: Codes, name: str) -> float:
+        """Chamfer-L1 between a shape that `overlaps` has seen and a reference, in sides of the cube."""
+        if (codes, name) not in self._distances:
+            self._distances[codes, name] = chamfer_l1(self._known[codes].points, self._surfaces[name])
+        return self._distances[codes, name]
 
     def _overlap(self, slat: Slat) -> Tensor:
         if slat.resolution != self.resolution:
@@ -103,6 +126,7 @@ class ShapeJaccard(SceneJaccard):
 
     - ``shape_iou``: voxel IoU of a predicted shape and the true reference, mean over objects paired by distance alone;
       NaN without a pair
+    - ``shape_chamfer``: Chamfer-L1 of these, in sides of the cube (see ``kyvo.metrics.shapes.SurfaceDistance``)
     - ``shape_unknown_rate``: predicted shapes that share no voxel with any reference
 
     Args:
@@ -117,6 +141,7 @@ class ShapeJaccard(SceneJaccard):
     """
 
     iou_sum: Tensor
+    chamfer_sum: Tensor
     shapes: Tensor
     unknown: Tensor
 
@@ -131,7 +156,8 @@ class ShapeJaccard(SceneJaccard):
         super().__init__(named_schema(schema, assignment.names), taus, rule, **kwargs)
         self.assignment = assignment
         self.shape = _shape_of(schema).name
-        self._add_sum("iou_sum", torch.tensor(0.0))
+        for name in ("iou_sum", "chamfer_sum"):
+            self._add_sum(name, torch.tensor(0.0))
         for name in ("shapes", "unknown"):
             self._add_sum(name, torch.tensor(0))
 
@@ -151,12 +177,12 @@ class ShapeJaccard(SceneJaccard):
         self._check_names(targets)
         codes = [[cast(Codes, item[self.shape]) for item in scene] for scene in predictions]
         found = self.assignment.overlaps(one for scene in codes for one in scene)
-        overlaps = [[found[one] for one in scene] for scene in codes]
-        names = [[self.assignment.name(overlap) for overlap in scene] for scene in overlaps]
+        names = [[self.assignment.name(found[one]) for one in scene] for scene in codes]
         named = [named_scene(scene, self.shape, words) for scene, words in zip(predictions, names, strict=True)]
         super().update(named, targets, malformed)
-        for scene, target, rows in zip(named, targets, overlaps, strict=True):
-            self._add_overlaps(scene, target, rows)
+        for scene, target, shapes in zip(named, targets, codes, strict=True):
+            for ours, theirs in self.matcher.nearest(scene, target)[0]:
+                self._add_pair(shapes[ours], found[shapes[ours]], str(target.objects[theirs][self.shape]))
         self.shapes += sum(map(len, names))
         self.unknown += sum(words.count(UNKNOWN) for words in names)
 
@@ -166,12 +192,20 @@ class ShapeJaccard(SceneJaccard):
             known = ", ".join(self.assignment.names)
             raise ValueError(f"{sorted(map(str, strange))[0]!r} is none of the reference shapes {known}")
 
-    def _add_overlaps(self, prediction: Scene, target: Scene, overlaps: Sequence[Tensor]) -> None:
-        for ours, theirs in self.matcher.nearest(prediction, target)[0]:
-            truth = self.assignment.names.index(str(target.objects[theirs][self.shape]))
-            self.iou_sum += float(overlaps[ours][truth])
+    def _add_pair(self, codes: Codes, overlap: Tensor, truth: str) -> None:
+        self.iou_sum += float(overlap[self.assignment.names.index(truth)])
+        self.chamfer_sum += self.assignment.distance(codes, truth)
+
+    def assigned_names(self, prediction: Scene) -> list[str]:
+        """The name of the reference that each predicted shape of a scene takes, in the order of its objects."""
+        codes = [cast(Codes, item[self.shape]) for item in prediction]
+        found = self.assignment.overlaps(codes)
+        return [self.assignment.name(found[one]) for one in codes]
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars listed in the class's description; NaN before any update."""
-        own = {"shape_iou": self.iou_sum / self.paired, "shape_unknown_rate": self.unknown / self.shapes}
-        return super().compute() | own
+        return super().compute() | {
+            "shape_iou": self.iou_sum / self.paired,
+            "shape_chamfer": self.chamfer_sum / self.paired,
+            "shape_unknown_rate": self.unknown / self.shapes,
+        }

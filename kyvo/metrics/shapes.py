@@ -174,11 +174,8 @@ def f_score_name(tau: float) -> str:
 
 def surface_scores(prediction: Slat, target: Slat, taus: Sequence[float] = TAUS) -> list[float]:
     """Chamfer-L1, an F-score for each distance and the normals' consistency (NaN without normals) of one object."""
-    from scipy.spatial import cKDTree
-
     first, second = surface_points(prediction), surface_points(target)
-    to_second, found_second = cKDTree(second).query(first)
-    to_first, found_first = cKDTree(first).query(second)
+    (to_second, found_second), (to_first, found_first) = _nearest(first, second), _nearest(second, first)
     scores = [(to_second.mean() + to_first.mean()) / 2]
     for tau in taus:
         precision, recall = (to_second <= tau).mean(), (to_first <= tau).mean()
@@ -189,6 +186,23 @@ def surface_scores(prediction: Slat, target: Slat, taus: Sequence[float] = TAUS)
     there = np.abs((normals[0] * normals[1][found_second]).sum(1)).mean()
     back = np.abs((normals[1] * normals[0][found_first]).sum(1)).mean()
     return [*scores, (there + back) / 2]
+
+
+def chamfer_l1(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Chamfer-L1 between points [L, 3] and [M, 3]: mean distance to the nearest one of the other, over both directions.
+
+    >>> chamfer_l1(np.zeros((1, 3)), np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0]]))
+    2.0
+    """
+    return float((_nearest(first, second)[0].mean() + _nearest(second, first)[0].mean()) / 2)
+
+
+def _nearest(points: NDArray[Any], others: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distance of each point to the nearest of the others, and which that is."""
+    from scipy.spatial import cKDTree
+
+    distances, places = cKDTree(others).query(points)
+    return distances, places
 
 
 def surface_points(slat: Slat) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ class SlotPrecision(Metric):
             predictions: what was read from the model.
             targets: the true scenes.
             confidences: for each scene that of each predicted object; any numbers, higher is surer. Probabilities of
-                the tokens of a written object serve, see ``kyvo.generation.decode.object_confidences``.
+                the tokens of a written object serve, see ``kyvo.generation.confidence.object_confidences``.
 
         Raises:
             ValueError: if the lengths differ, or for a confidence that is no number.

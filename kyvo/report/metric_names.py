@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 HEADLINES = (
-    *("jaccard", "ap3d", "iou3d", "accuracy", "edit_success", "count_accuracy"),
+    *("jaccard", "ap3d", "ap3d_oracle_r", "iou3d", "iou3d_oracle_r", "shape_iou", "shape_chamfer"),
+    *("accuracy", "edit_success", "count_accuracy"),
     *("scene_success", "recognized_object", "object_psnr", "psnr", "ssim", "image_code_nll"),
 )
 """Metrics that are shown first, in this order."""
@@ -33,10 +34,10 @@ _LOWER = frozenset(
 _CEILINGS = {"ceiling": "tokenised truth", "vq": "reconstructions", "true": "true pictures"}
 _BASELINES = {"shuffled": "other samples"}
 """What follows a metric's name in those of its ceilings and baselines, and what people read there."""
-_DIGITS = {"psnr": 2, "fid": 2, "perplexity": 2, "rank": 2, "l1": 4, "l2": 4}
+_DIGITS = {"psnr": 2, "chamfer": 4, "fid": 2, "perplexity": 2, "rank": 2, "l1": 4, "l2": 4}
 _WRITTEN = {
-    **{name: name.upper() for name in ("psnr", "ssim", "lpips", "fid", "nll", "l1", "l2", "f1", "ap", "ap3d")},
-    **{"jaccard": "Jaccard", "iou3d": "IoU3D"},
+    **{name: name.upper() for name in ("psnr", "ssim", "lpips", "fid", "nll", "l1", "l2", "f1", "ap", "ap3d", "ar3d")},
+    **{"jaccard": "Jaccard", "iou3d": "IoU3D", "iou": "IoU", "chamfer": "Chamfer", "r": "R"},
 }
 
 

@@ -1,6 +1,6 @@
 """Samples of an evaluation as its predictions file has them: reading, scoring and choosing those that a page shows.
 
-B samples decoded together, N codes of a picture, H and W its height and width.
+B samples decoded together, N codes of a picture or objects of a scene, H and W its height and width.
 """
 
 import json
@@ -43,6 +43,9 @@ class Example:
         generated: What it wrote.
         malformed: Faults in that.
         scores: Its scores by name.
+        camera: How the picture sees the scene, see `kyvo.sample.Sample.written_camera`; None where that is not known.
+        rotations: How the boxes of the true scene are turned, float64 [N, 3, 3]; None where that is not known.
+        shapes: What the shapes of a scene are called, by part (`read`, `target`, `generated`), as far as it is known.
     """
 
     key: str
@@ -52,6 +55,9 @@ class Example:
     generated: Mapping[Modality, Content]
     malformed: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
+    camera: NDArray[np.float64] | None = None
+    rotations: NDArray[np.float64] | None = None
+    shapes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, line: str, schema: SceneSchema) -> Self:
@@ -60,7 +66,16 @@ class Example:
             raw = json.loads(line)
             parts = {part: _contents(raw[part], schema) for part in ("read", "target", "generated")}
             given = {name: float(value) for name, value in raw.get("scores", {}).items() if value is not None}
-            return cls(str(raw["key"]), str(raw["kind"]), **parts, malformed=int(raw["malformed"]), scores=given)
+            return cls(
+                str(raw["key"]),
+                str(raw["kind"]),
+                **parts,
+                malformed=int(raw["malformed"]),
+                scores=given,
+                camera=_matrices(raw.get("camera"), (3, 4)),
+                rotations=_matrices(raw.get("rotations"), (-1, 3, 3)),
+                shapes={part: tuple(map(str, names)) for part, names in raw.get("shapes", {}).items()},
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected key, kind, read, target, generated and malformed: {type(error).__name__} {error}"
@@ -72,6 +87,10 @@ class Example:
         found = {name: value for name, value in self.scores.items() if not math.isnan(value)}
         name = next((one for one in PRIMARY if one in found), next(iter(found), None))
         return None if name is None else (name, found[name])
+
+
+def _matrices(raw: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    return None if raw is None else np.array(raw, dtype=np.float64).reshape(shape)
 
 
 def _contents(raw: Mapping[str, Any], schema: SceneSchema) -> dict[Any, Content]:
@@ -116,8 +135,9 @@ def find_schema(files: Sequence[Path]) -> SceneSchema:
     """
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     refused = ""
-    for schema in SCHEMAS.values():
+    for known in SCHEMAS.values():
         try:
+            schema = known.with_shape_length(shape_length(lines, known))
             for line in lines:
                 Example.parse(line, schema)
         except ValueError as error:
@@ -125,6 +145,17 @@ def find_schema(files: Sequence[Path]) -> SceneSchema:
         else:
             return schema
     raise ValueError(f"{files[0]}: its scenes are of none of the schemas {', '.join(SCHEMAS)}: {refused}")
+
+
+def shape_length(lines: Sequence[str], schema: SceneSchema) -> int | None:
+    """How many codes the first shape in lines of predictions has; None where there is none, or the schema has none."""
+    if schema.shape is None:
+        return None
+    key = schema.shape.places[0][0]
+    raws = (json.loads(line) for line in lines)
+    scenes = (raw[part].get("scene") for raw in raws for part in ("read", "target", "generated"))
+    objects = (one for scene in scenes if isinstance(scene, dict) for one in scene["objects"])
+    return next((len(one[key]) for one in objects if isinstance(one.get(key), list)), None)
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------

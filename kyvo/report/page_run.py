@@ -9,6 +9,7 @@ from kyvo.report.page import Evaluation, write_page
 from kyvo.report.page_examples import find_schema, read_examples, with_scores
 from kyvo.report.page_pictures import Pictures
 from kyvo.report.page_samples import TaskResults
+from kyvo.report.page_shapes import with_names
 from kyvo.scene import SceneSchema, get_schema
 from kyvo.task import Task
 from kyvo.tokenizers.images import ImageTokenizer
@@ -93,9 +94,10 @@ def read_tasks(folder: Path, schema: SceneSchema | None, images: ImageTokenizer 
 
 
 def read_task(workload: Workload, schema: SceneSchema, files: list[Path], images: ImageTokenizer | None) -> TaskResults:
-    """What the processes of a run wrote for one task, scored."""
+    """What the processes of a run wrote for one task, scored, shapes by name where the files name them."""
     examples = with_scores(read_examples(files, schema), workload.task, schema, images)
-    return TaskResults(workload.label, workload.task, schema, examples)
+    named, words = with_names(examples, schema)
+    return TaskResults(workload.label, workload.task, words, named)
 
 
 def _workload(stem: str, schema: str) -> Workload:

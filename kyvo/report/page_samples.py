@@ -1,15 +1,24 @@
-"""Samples on a page: what was read, what is true and what was written, side by side, with what differs in words."""
+"""Samples on a page: what was read, what is true and what was written, side by side, with what differs in words.
 
+N objects.
+"""
+
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+from PIL import Image
+
+from kyvo.metrics.box_overlap import Floats
 from kyvo.metrics.criteria import words_of
 from kyvo.metrics.jaccard import SceneMatcher
 from kyvo.report.metric_names import HEADLINES, digits, written
 from kyvo.report.page_examples import Content, Example, choose
-from kyvo.report.page_pictures import PictureKey, Pictures, compress, data_uri
+from kyvo.report.page_pictures import PictureKey, Pictures, Shown, compress, data_uri
 from kyvo.report.scene_drawing import describe_scene, draw_scene, floor_extent, has_floor
+from kyvo.report.scene_overlay import TRUE, WRITTEN, Layer, draw_over, has_outlines
 from kyvo.scene import Scene, SceneObject, SceneSchema
 from kyvo.task import Modality, Task
 
@@ -91,6 +100,7 @@ class SampleSheet:
         for name in results.task.outputs:
             panels.append(self._panel("true", "target", name, example, extent))
             panels.append(self._panel("written", "generated", name, example, extent))
+        panels.append(self._overlay(example))
         formed = "no" if example.malformed else "yes"
         task = escape(results.label, quote=True)
         return (
@@ -107,7 +117,29 @@ class SampleSheet:
             return self._scene(heading, content, extent)
         if isinstance(content, str):
             return _text(heading, content, part)
-        return self._picture(heading, part, content, example)
+        return self._picture(heading, part, example)
+
+    def _overlay(self, example: Example) -> str:
+        """Scenes over the picture that shows them; nothing where there is no such picture, or its camera not known."""
+        task, schema = self.results.task, self.results.schema
+        if example.camera is None or not has_outlines(schema):
+            return ""
+        part = "generated" if "scene" not in task.outputs else "target" if "image" in task.outputs else "read"
+        layers = _asked_for(example) if part == "generated" else _true_and_written(example, schema)
+        found = self._find_picture(part, example)
+        if found is None or not layers:
+            return ""
+        with Image.open(io.BytesIO(found.compressed)) as picture:
+            drawn = draw_over(picture, example.camera, layers, schema, PANEL)
+        said = "in the written image" if part == "generated" else "in the image"
+        names = ("asked for",) if part == "generated" else ("true", "written")
+        key = " and ".join(f'<b class="{kind}">{name}</b>' for kind, name in zip(_KINDS, names, strict=False))
+        return _figure(compress(drawn), f"{' and '.join(names)} {said} of {example.key}", f"{key} {said}")
+
+    def _find_picture(self, part: str, example: Example) -> Shown | None:
+        codes: Content = getattr(example, part).get("image")
+        where = PictureKey(self.results.label, example.key, "read" if part == "read" else "target")
+        return self.pictures.find(None if part == "generated" else where, codes)
 
     def _scene(self, heading: str, scene: Scene, extent: float | None) -> str:
         if extent is None:
@@ -115,15 +147,12 @@ class SampleSheet:
         drawn = draw_scene(scene, self.results.schema, PANEL, extent)
         return _image(heading, compress(drawn), describe_scene(scene))
 
-    def _picture(self, heading: str, part: str, codes: Content, example: Example) -> str:
-        label, key = self.results.label, example.key
-        found = self.pictures.find(
-            PictureKey(label, key, "read" if part == "read" else "target") if part != "generated" else None, codes
-        )
+    def _picture(self, heading: str, part: str, example: Example) -> str:
+        found = self._find_picture(part, example)
         if found is None:
             return _text(heading, "image codes that nothing decoded", "missing")
         note = ", of its codes" if found.decoded and part != "generated" else ""
-        return _image(heading + note, found.compressed, f"{heading} of {key}")
+        return _image(heading + note, found.compressed, f"{heading} of {example.key}")
 
 
 def _head(example: Example) -> str:
@@ -149,13 +178,51 @@ def _scored(name: str, value: float) -> str:
 
 
 def _image(heading: str, compressed: bytes, alt: str) -> str:
+    return _figure(compressed, alt, escape(heading))
+
+
+def _figure(compressed: bytes, alt: str, caption: str) -> str:
+    """A picture with a caption in HTML."""
     source = f'<img loading="lazy" alt="{escape(alt, quote=True)}" src="{data_uri(compressed)}">'
-    return f"<figure>{source}<figcaption>{escape(heading)}</figcaption></figure>"
+    return f"<figure>{source}<figcaption>{caption}</figcaption></figure>"
 
 
 def _text(heading: str, text: str, kind: str) -> str:
     lines = "<br>".join(map(escape, text.splitlines())) or "(empty)"
     return f'<figure class="said {kind}"><p>{lines}</p><figcaption>{escape(heading)}</figcaption></figure>'
+
+
+# ---- scenes over pictures -------------------------------------------------------------------------------------------
+
+_KINDS = ("true", "written")
+"""Classes of the key's words, in the order of the layers."""
+
+
+def _asked_for(example: Example) -> list[Layer]:
+    """The scene that a picture was to show."""
+    scene = example.read.get("scene")
+    return [Layer(scene, TRUE, 2.0)] if isinstance(scene, Scene) else []
+
+
+def _true_and_written(example: Example, schema: SceneSchema) -> list[Layer]:
+    """The true scene, and over it the written one; boxes are turned like the true ones that they are nearest to."""
+    true, guess = example.target.get("scene"), example.generated.get("scene")
+    if not isinstance(true, Scene):
+        return []
+    rotations = example.rotations if example.rotations is not None and len(example.rotations) == len(true) else None
+    layers = [Layer(true, TRUE, 3.6, rotations)]
+    if isinstance(guess, Scene):
+        turned = None if rotations is None else _turned_like(guess, true, rotations, schema)
+        layers.append(Layer(guess, WRITTEN, 1.6, turned))
+    return layers
+
+
+def _turned_like(guess: Scene, true: Scene, rotations: Floats, schema: SceneSchema) -> Floats:
+    """How the true boxes are turned that written ones are paired with by distance; those without a pair are not."""
+    turned = np.tile(np.eye(3), (len(guess), 1, 1))
+    for ours, theirs in SceneMatcher(schema).nearest(guess, true)[0]:
+        turned[ours] = rotations[theirs]
+    return turned
 
 
 # ---- objects in words -----------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ table.confusion caption { text-align: left; padding-bottom: .3rem; }
 article { min-width: 0; }
 article header { display: flex; flex-wrap: wrap; gap: .2rem .8rem; align-items: baseline; margin-bottom: .6rem; }
 .panels { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(min(46%, 130px), 1fr)); }
+/* Four would leave one alone in its row. */
+.panels:has(> :nth-child(4):last-child) { grid-template-columns: 1fr 1fr; }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; width: 100%; max-width: 256px; height: auto; aspect-ratio: auto; border-radius: 6px;
   border: 1px solid var(--line); background: #fff; image-rendering: pixelated; }
@@ -57,6 +59,7 @@ figure img[src^="data:image/jpeg"] { image-rendering: auto; }
 figure.said p { margin: 0; padding: .5rem .6rem; border-left: 3px solid var(--line); font-size: .95rem; }
 figure.generated p { border-color: var(--accent); }
 figure.target p { border-color: var(--good); }
+figcaption b.true { color: rgb(20 160 80); } figcaption b.written { color: rgb(220 50 160); }
 figure.missing p { color: var(--faint); font-style: italic; }
 details { margin-top: .6rem; }
 summary { cursor: pointer; color: var(--faint); font-size: .86rem; }
@@ -83,6 +86,9 @@ button:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); 
 @media (max-width: 600px) {
   body { font-size: 15px; }
   th, td { padding: .3rem .45rem; }
+  /* What was reached stays in sight. */
+  table.results th[scope="row"] { white-space: normal; min-width: 8rem; }
+  table.results th[scope="row"] small { display: block; }
   nav { position: static; }
 }
 @media print { nav { display: none; } article, .grid > * { break-inside: avoid; } }

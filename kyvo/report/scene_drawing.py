@@ -146,8 +146,18 @@ def _describe(obj: SceneObject) -> str:
 
 
 def _find_view(schema: SceneSchema) -> View | None:
-    world = _CLEVR if SCHEMAS.get(schema.name) == schema else _MAP
+    world = _CLEVR if _is_own_world(schema) else _MAP
     return next((view for view in (world, _CAMERA) if all(map(schema.position, view.axes))), None)
+
+
+def _is_own_world(schema: SceneSchema) -> bool:
+    """Whether places mean what they do in our worlds; where a schema names its shapes these alone are other words."""
+    own = SCHEMAS.get(schema.name)
+    return own is not None and own.markers == schema.markers and _measured(own) == _measured(schema)
+
+
+def _measured(schema: SceneSchema) -> list[tuple[str, ...]]:
+    return [one.quantities for one in schema.attributes]
 
 
 def _view(schema: SceneSchema, extent: float | None) -> View:

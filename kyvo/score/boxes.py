@@ -52,9 +52,10 @@ def score(
 
     Returns:
         How many `images`, `objects`, `ignored` objects, `predictions`, and `malformed` ones there are; `ap3d` and
-        `ap3d_oracle_r`, each with `mean`, `per_iou`, `per_category`, `per_depth` and `recall`; `iou3d` and
-        `iou3d_oracle_r`, each with `pairs` (mean over pairs) and `all` (over true objects, 0 without a partner). None
-        where there is nothing to average.
+        `ap3d_oracle_r`, each with `mean`, `interval`, `per_iou`, `per_category`, `per_depth` and `recall`; `iou3d` and
+        `iou3d_oracle_r`, each with `pairs` (mean over pairs), `pairs_interval`, `all` (over true objects, 0 without a
+        partner) and `all_interval`. Intervals are [low, high], of 95 % by bootstrap over images. None where there is
+        nothing to average.
 
     Raises:
         ValueError: Files of another form, predictions for unknown images or two for one, numbers that are missing or
@@ -182,6 +183,7 @@ def _precision_table(metric: AveragePrecision3D) -> dict[str, Any]:
     precision, recall = tables.precision, tables.recall
     return {
         "mean": _known(mean_of_known(precision[:, 0])),
+        "interval": [_known(end) for end in metric.interval()],
         "per_iou": {f"{t:.2f}": _known(mean_of_known(precision[:, 0, k])) for k, t in enumerate(THRESHOLDS)},
         "per_category": {name: _known(mean_of_known(precision[k, 0])) for k, name in enumerate(metric.categories)},
         "per_depth": {name: _known(mean_of_known(precision[:, k])) for k, name in enumerate(RANGES) if k},
@@ -191,7 +193,11 @@ def _precision_table(metric: AveragePrecision3D) -> dict[str, Any]:
 
 def _overlap_table(metric: PairedOverlap, suffix: str) -> dict[str, Any]:
     values = {name: value.item() for name, value in metric.compute().items()}
-    return {"pairs": _known(values[f"iou3d{suffix}"]), "all": _known(values[f"iou3d{suffix}_all"])}
+    found: dict[str, Any] = {}
+    for key, name in (("pairs", f"iou3d{suffix}"), ("all", f"iou3d{suffix}_all")):
+        found[key] = _known(values[name])
+        found[f"{key}_interval"] = [_known(values[f"{name}_{end}"]) for end in ("low", "high")]
+    return found
 
 
 def _known(value: float) -> float | None:

@@ -4,15 +4,17 @@ H and W height and width of a picture.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from kyvo.metrics.bootstrap import interval
+from kyvo.metrics.frechet import ScriptedFeatures, frechet_distance
 from kyvo.metrics.images import perceptual_scores, pixel_scores
 from kyvo.models.perceptual import PerceptualLoss, perceptual_loss
 from kyvo.report.score_table import ScoreTable, number
@@ -28,7 +30,12 @@ _DIGITS = {"psnr": 2}
 
 
 def score(
-    *models: str, ground_truth: Path, predictions: Path | None = None, output: Path | None = None, seed: int = 0
+    *models: str,
+    ground_truth: Path,
+    predictions: Path | None = None,
+    inception: Path | None = None,
+    output: Path | None = None,
+    seed: int = 0,
 ) -> None:
     """Score pictures against the true ones of the same names: kyvo score images --predictions A --ground_truth B.
 
@@ -42,27 +49,33 @@ def score(
         models: NAME=FOLDER of each of several models, in place of `predictions`.
         ground_truth: Folder of the true pictures.
         predictions: Folder of the pictures of one model.
+        inception: A features network in TorchScript, such as inception-2015-12-05.pt, to measure FID with as well.
         output: JSON file to write. Of one model: `mean`, `interval` ([low, high]) and `images` (the scores of each
-            picture), each by name of the score. Of several: what `kyvo score shapes` writes.
+            picture), each by name of the score. Of several: what `kyvo score shapes` writes. With `inception`, `fid` by
+            name of the model too.
         seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: Pictures that are missing, too many, of another size or unreadable, naming them; or neither or both
-            of `predictions` and models.
+        ValueError: Pictures that are missing, too many, of another size or unreadable, naming them; neither or both of
+            `predictions` and models; or no network in the file of `inception`.
     """
     if bool(models) == (predictions is not None):
         raise ValueError("expected either --predictions FOLDER, or NAME=FOLDER NAME=FOLDER to rank several models")
+    features = None if inception is None else ScriptedFeatures(inception)
+    folders = parse_names(models) if predictions is None else {predictions.name: predictions}
     if predictions is not None:
         found = score_pictures(find_pictures(predictions), find_pictures(ground_truth), predictions, perceptual_loss())
         report = summary(found, seed)
         Console().print(table(report).rich())
     else:
-        comparison = compare(
-            flat_folders(parse_names(models), ground_truth), ["psnr", "ssim", "perceptual"], perceptual_loss()
-        )
+        comparison = compare(flat_folders(folders, ground_truth), ["psnr", "ssim", "perceptual"], perceptual_loss())
         report = {**comparison.summary(seed), "rows": comparison.rows()}
         for one in comparison.tables(seed):
             Console().print(one.rich())
+    if features is not None:
+        report["fid"] = frechet_distances(features, folders, ground_truth)
+        rows = [[name, number(value, 2)] for name, value in report["fid"].items()]
+        Console().print(ScoreTable("Frechet distance of features", ["model", "FID"], rows).rich())
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -124,6 +137,22 @@ def score_pictures(
         }
         found[name] = {key: float(value) for key, value in scores.items()}
     return found
+
+
+def frechet_distances(features: ScriptedFeatures, folders: Mapping[str, Path], ground_truth: Path) -> dict[str, float]:
+    """FID of each folder of pictures against the true ones, by name."""
+    network = features.to("cuda" if torch.cuda.is_available() else "cpu")
+    truth = find_pictures(ground_truth)
+    return {
+        name: frechet_distance(network, _pictures(find_pictures(folder)), _pictures(truth))
+        for name, folder in folders.items()
+    }
+
+
+def _pictures(files: Mapping[str, Path]) -> Iterator[Tensor]:
+    """Pictures one by one, float [1, 3, H, W] in [0, 1]."""
+    for file in files.values():
+        yield read_pictures([file], [file], "cpu")
 
 
 def summary(images: Mapping[str, Mapping[str, float]], seed: int = 0) -> dict[str, Any]:

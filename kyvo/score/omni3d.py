@@ -74,7 +74,11 @@ def load_omni3d(file: Path) -> Record:
 
 
 def schema_name_of(content: Record, file: Path) -> str:
-    """The schema of the data set that an Omni3D JSON says it comes from; ValueError if it names no data set of ours."""
+    """The schema of the data set that an Omni3D JSON says it comes from; ValueError if it names no data set of ours.
+
+    >>> schema_name_of({"info": [{"source": "ARKitScenes"}]}, Path("truth.json"))
+    'arkitscenes'
+    """
     info = content.get("info")
     # The published loader also takes a list of one.
     info = info[0] if isinstance(info, list) and info else info

@@ -63,6 +63,15 @@ def written_objects(text: str, schema: SceneSchema) -> tuple[list[dict[str, Any]
     Args:
         text: What was generated, decoded.
         schema: What each object should hold.
+
+    Example:
+        >>> from kyvo.scene import SCHEMAS
+        >>> body = "[CATEGORY] cereal box[CENTER_CAM]0.10-0.201.00[DIMENSIONS]0.100.200.30"
+        >>> text = f"[OBJECT-START]{body}[OBJECT-END][OBJECT-START]and"
+        >>> written_objects(text, SCHEMAS["objectron"])
+        ([{'category': 'cereal box', 'center_cam': [0.1, -0.2, 1.0], 'dimensions': [0.1, 0.2, 0.3]}], 1)
+        >>> official_objects(text, SCHEMAS["objectron"])[0]["category"]
+        'cereal'
     """
     bodies = text.split("[OBJECT-START]")[1:]
     found = [_object(body.split("[OBJECT-END]")[0], schema) if "[OBJECT-END]" in body else None for body in bodies]
