@@ -1,6 +1,6 @@
-"""Batches: token sequences of one workload, padded to one length.
+"""Batches: token sequences of one workload in rows of one width, padded or packed.
 
-B: samples, S: tokens of the longest, M: pictures still to be encoded, N: codes of a picture.
+B: samples, R: rows, S: tokens of a row, M: pictures still to be encoded, N: codes of a picture.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from torch import Tensor
 from data_modules.faults import BadInputError, Fault
 from kyvo.sample import Sample
 from kyvo.task import Task
+from kyvo.tokenizers.rows import Rows
 from kyvo.workload import Workload
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class Uncoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of one workload, right-padded.
+    """Sequences of one workload, each right-padded in a row of its own (R = B) or several packed into a row.
 
     Lightning moves a batch by its `.to`; a DataLoader pins it by its `.pin_memory`.
 
     Args:
-        ids: int64 [B, S].
-        weights: float32 [B, S], weight of predicting each token in the loss; 0 on what is read and on padding.
+        ids: int64 [R, S].
+        weights: float32 [R, S], weight of predicting each token in the loss; 0 on what is read and on padding.
         lengths: int64 [B], tokens of each sequence without padding.
         prompt_lengths: int64 [B], tokens up to and including [OUTPUT-START].
         workload: What all the sequences are of.
@@ -54,6 +55,7 @@ class Batch:
         samples: The samples themselves, with pixels (evaluation only, else empty).
         faults: What was wrong with samples that should have been in this batch.
         uncoded: Pictures whose codes are yet to be filled in; None where all are there.
+        positions: int64 [R, S], place of each token in its own sequence, where rows are packed; else None.
     """
 
     ids: Tensor
@@ -65,6 +67,7 @@ class Batch:
     samples: tuple[Sample, ...] = ()
     faults: tuple[Fault, ...] = ()
     uncoded: Uncoded | None = field(default=None)
+    positions: Tensor | None = None
 
     @property
     def task(self) -> Task:
@@ -75,7 +78,7 @@ class Batch:
         return len(self.keys)
 
     def first(self, count: int) -> "Batch":
-        """The batch's first samples, with no more padding than they need."""
+        """The batch's first samples, with no more padding than they need; of a batch that is not packed."""
         width = int(self.lengths[:count].max())
         return replace(
             self,
@@ -124,6 +127,7 @@ class Batch:
             lengths=function(self.lengths),
             prompt_lengths=function(self.prompt_lengths),
             uncoded=uncoded,
+            positions=None if self.positions is None else function(self.positions),
         )
 
 
@@ -162,15 +166,20 @@ def _pictures(sample: Sample) -> tuple[tuple[Literal["image", "target_image"], n
 
 
 def collate(
-    tokenizer: "UnifiedTokenizer", workload: Workload, entries: Sequence[Encoded | Fault], keep: bool = False
+    tokenizer: "UnifiedTokenizer",
+    workload: Workload,
+    entries: Sequence[Encoded | Fault],
+    keep: bool = False,
+    pack: int = 0,
 ) -> Batch:
-    """Pad sequences of one workload on the right.
+    """Lay out sequences of one workload as a batch.
 
     Args:
         tokenizer: What made the sequences.
         workload: What is read and what is written.
         entries: The samples, and what was wrong with those that are missing.
         keep: Whether the batch carries the samples along.
+        pack: Tokens of a row into which several sequences are packed; 0 pads each on the right in a row of its own.
 
     Raises:
         BadInputError: If no sample is good.
@@ -180,27 +189,26 @@ def collate(
     if not encoded:
         raise BadInputError(replace(faults[0], reason=f"{faults[0].reason} (as is every sample of its batch)"))
     sequences = [one.sequence for one in encoded]
-    lengths = np.array([len(sequence.ids) for sequence in sequences], dtype=np.int64)
-    ids = np.full((len(sequences), lengths.max()), tokenizer.vocabulary.pad, dtype=np.int64)
-    weights = np.zeros(ids.shape, dtype=np.float32)
-    for row, sequence in enumerate(sequences):
-        ids[row, : lengths[row]] = sequence.ids
-        weights[row, : lengths[row]] = sequence.weights
+    pad = tokenizer.vocabulary.pad
+    rows = Rows.packed(sequences, pad, pack) if pack else Rows.padded(sequences, pad)
     return Batch(
-        ids=torch.from_numpy(ids),
-        weights=torch.from_numpy(weights),
-        lengths=torch.from_numpy(lengths),
+        ids=torch.from_numpy(rows.ids),
+        weights=torch.from_numpy(rows.weights),
+        lengths=torch.tensor([len(sequence) for sequence in sequences]),
         prompt_lengths=torch.tensor([sequence.prompt_length for sequence in sequences]),
         workload=workload,
         keys=tuple(one.sample.key for one in encoded),
         samples=tuple(one.sample for one in encoded) if keep else (),
         faults=faults,
-        uncoded=_uncoded(tokenizer, workload.task, encoded, ids.shape[1]),
+        uncoded=_uncoded(tokenizer, workload.task, encoded, rows.starts),
+        positions=None if rows.positions is None else torch.from_numpy(rows.positions),
     )
 
 
-def _uncoded(tokenizer: "UnifiedTokenizer", task: Task, encoded: Sequence[Encoded], width: int) -> Uncoded | None:
-    """The pictures among samples that have no codes yet."""
+def _uncoded(
+    tokenizer: "UnifiedTokenizer", task: Task, encoded: Sequence[Encoded], starts: np.ndarray
+) -> Uncoded | None:
+    """The pictures that have no codes yet among samples whose sequences start at `starts` in the flattened ids."""
     sides = [False for name in task.inputs if name == "image"] + [True for name in task.outputs if name == "image"]
     found: list[tuple[np.ndarray, np.ndarray, int, Literal["image", "target_image"]]] = []
     for row, one in enumerate(encoded):
@@ -208,7 +216,7 @@ def _uncoded(tokenizer: "UnifiedTokenizer", task: Task, encoded: Sequence[Encode
             of_target = written and (one.sample.target_image is not None or one.sample.target_pixels is not None)
             name, pixels = _pictures(one.sample)[of_target]
             if pixels is not None and getattr(one.sample, name) is None:
-                found.append((pixels, places + row * width, row, name))
+                found.append((pixels, places + starts[row], row, name))
     if not found:
         return None
     pixels, places_found, rows, names = zip(*found, strict=True)

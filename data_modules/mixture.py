@@ -109,6 +109,8 @@ class MixtureDataModule(LightningDataModule):
         batch_size: Samples of a training batch on each rank.
         eval_batch_size: Samples of an evaluation batch on each rank.
         bucket: Batches of a task whose samples are sorted by length together, so that less is padding; 1 does not sort.
+        pack: Tokens of a row into which the sequences of a training batch are packed, each seeing only itself, so that
+            less is padding still; the samples of a batch stay the same. 0 gives each a row of its own.
         num_workers: Processes that make batches; 0 makes them in the training process.
         eval_questions: Questions asked of each scene in evaluation, the first ones.
         epoch_batches: Batches of a training epoch; by default as many as hold the number of training samples.
@@ -129,6 +131,7 @@ class MixtureDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 64,
         bucket: int = 1,
+        pack: int = 0,
         num_workers: int = 0,
         eval_questions: int = 1,
         epoch_batches: int | None = None,
@@ -146,6 +149,7 @@ class MixtureDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.bucket = bucket
+        self.pack = pack
         self.num_workers = num_workers
         self.eval_questions = eval_questions
         self.epoch_batches = epoch_batches
@@ -276,6 +280,7 @@ class MixtureDataModule(LightningDataModule):
             bucket=self.bucket,
             window=self.window,
             cache_samples=self.cache_samples,
+            pack=self.pack,
         )
         samples = sum(self._size(data.root, supplies) for data in self.datasets.values())
         length = self.epoch_batches or max(1, samples // (self.batch_size * ranks))

@@ -1,9 +1,11 @@
 """The training stream: batches in a shuffled order that a run can be stopped and resumed at, sample for sample."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from time import perf_counter
 from typing import Any
 from zlib import crc32
 
@@ -21,6 +23,8 @@ from kyvo.sample import Sample
 from kyvo.scene import SceneSchema
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.workload import Workload
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class BatchStream(IterableDataset[Batch]):
             holds sequences of about one length, and the batches are shuffled again; 1 takes samples as they come.
         window: Number of shards shuffled together.
         cache_samples: Samples kept decoded in memory by each worker.
+        pack: Tokens of a row into which the sequences of a batch are packed; 0 pads each in a row of its own.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class BatchStream(IterableDataset[Batch]):
         bucket: int = 1,
         window: int = 8,
         cache_samples: int = 0,
+        pack: int = 0,
     ) -> None:
         self.supplies = supplies
         self.tokenizer = tokenizer
@@ -150,6 +156,7 @@ class BatchStream(IterableDataset[Batch]):
         self.ranks = ranks
         self.bucket = bucket
         self.window = window
+        self.pack = pack
         self.start = 0
         self._cache = RecordCache(cache_samples)
 
@@ -204,7 +211,9 @@ class BatchStream(IterableDataset[Batch]):
             lengths = [len(entry.sequence) if isinstance(entry, Encoded) else 0 for entry in entries]
             order = np.argsort(lengths, kind="stable")
         groups = generator.permutation(order.reshape(self.bucket, self.batch_size))
-        return [collate(tokenizer, workload, [entries[row] for row in rows]) for rows in groups.tolist()]
+        return [
+            collate(tokenizer, workload, [entries[row] for row in rows], pack=self.pack) for rows in groups.tolist()
+        ]
 
     def _stream(self, supply: Supply, lane: int, lanes: int) -> SampleStream:
         order = SampleOrder(
@@ -231,6 +240,9 @@ class ResumableLoader(DataLoader[Batch]):
         num_workers: Processes that make batches; 0 makes them in this one.
         pin_memory: Whether batches are put in page-locked memory.
 
+    Attributes:
+        seconds_waited: Time spent so far until batches were there.
+
     Raises:
         ValueError: If there are fewer shards than workers x ranks.
     """
@@ -241,6 +253,7 @@ class ResumableLoader(DataLoader[Batch]):
         self.stream = stream
         self.length = length
         self.given = 0
+        self.seconds_waited = 0.0
         self._batches: Iterator[Batch] | None = None
 
     def __len__(self) -> int:
@@ -252,17 +265,30 @@ class ResumableLoader(DataLoader[Batch]):
             if self._batches is None:
                 self.stream.start = self.given
                 self._batches = super().__iter__()
+            start = perf_counter()
             batch = next(self._batches)
+            self.seconds_waited += perf_counter() - start
             self.given += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were given since the run began."""
-        return {"given": self.given}
+        """How many batches were given since the run began, and over how many readers the samples were shared out."""
+        return {"given": self.given, "ranks": self.stream.ranks, "workers": self.num_workers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the saved loader stood."""
+        """Go on where the saved loader stood; say so if the samples are shared out among others from here on."""
         self.given = state["given"]
+        now = self.state_dict()
+        changed = [
+            f"{state[name]} {name} then, {now[name]} now"
+            for name in ("ranks", "workers")
+            if name in state and max(1, state[name]) != max(1, now[name])
+        ]
+        if changed and self.stream.rank == 0:
+            log.warning(
+                "the run goes on with samples shared out anew (%s): in another order than an unbroken run's, some of "
+                "this epoch's twice and some not at all", "; ".join(changed),
+            )  # fmt: skip
         self.close()
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +40,20 @@ FUNCTIONS = {
     "compare": ("kyvo.compare:compare", "one table from several runs: Markdown, LaTeX, CSV, a plot"),
     "report": ("kyvo.report.page_run:report", "the page of a finished run, from its folder"),
     "doctor": ("kyvo.doctor:doctor", "what works on this machine, its licences, and what to install for the rest"),
+    "export": ("kyvo.export:export", "a trained model as a Hugging Face folder, adapters merged or kept"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
+    "bench train": ("kyvo.bench.train:bench", "a training step beside the official way and transformers' own"),
+    "bench generate": ("kyvo.bench.generate:bench", "speed of writing, beside the official code's and transformers'"),
     "bench tokenize": ("kyvo.bench.tokenize:bench", "speed of an image tokenizer and bytes of its codes"),
 }
 """What runs besides the trainer: module and function, imported only when called, and one line of help."""
+
+_UNHELPFUL = re.compile(
+    r"Does not validate against any of the Union subtypes\s+Subtypes: \[.*?\]\s+Errors:\s+- "
+    r"|\s*- Expected a <class 'NoneType'>.*",
+    re.DOTALL,
+)
+"""What jsonargparse says of each value that may be None: a page, with the whole config in it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,11 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         _dispatch(words)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArgumentError) as error:
         if os.environ.get("KYVO_TRACEBACK"):
             raise
-        sys.stderr.write(f"kyvo: error: {error}\n(KYVO_TRACEBACK=1 shows where)\n")
+        sys.stderr.write(f"kyvo: error: {_one_line(error)}\n")
         sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(_UNHELPFUL.sub("", str(error)).split()) or type(error).__name__
 
 
 def _dispatch(words: list[str]) -> None:
@@ -83,7 +99,9 @@ def usage() -> str:
     lines = [f"  {name:<{width}}{text}" for name, text in TRAINER_COMMANDS.items()]
     lines += [f"  {name:<{width}}{text}" for name, (_, text) in FUNCTIONS.items()]
     head = "usage: kyvo COMMAND ...      (kyvo COMMAND --help lists its arguments)\n\n"
-    return head + "\n".join(lines) + f"\n\nconfigs that ship with the package: {', '.join(config_names())}\n"
+    tail = "An error is one line and exit status 2; with KYVO_TRACEBACK=1 in the environment it says where it arose."
+    names = f"configs that ship with the package: {', '.join(config_names())}"
+    return head + "\n".join(lines) + f"\n\n{names}\n\n{tail}\n"
 
 
 # ---- configs ------------------------------------------------------------------------------------------------------
@@ -142,7 +160,7 @@ def run_function(name: str, words: list[str]) -> Any:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     function = load(FUNCTIONS[name][0])
-    parser = auto_parser(function, prog=f"kyvo {name}", as_positional=False)
+    parser = auto_parser(function, prog=f"kyvo {name}", as_positional=False, exit_on_error=False)
     parameters = inspect.signature(function).parameters
     # auto_parser leaves out `*names`: the words that need no option.
     listed = [key for key, one in parameters.items() if one.kind is one.VAR_POSITIONAL]

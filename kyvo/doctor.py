@@ -129,6 +129,8 @@ def _extras() -> Iterator[Backend]:
     hint = "other quantisers of shapes: pip install vector-quantize-pytorch"
     yield _package(part, "vector-quantize-pytorch", "MIT", hint, "vector_quantize_pytorch")
     yield _package(part, "bitsandbytes", "MIT", "8-bit optimisers, CUDA: pip install 'kyvo[bitsandbytes]'")
+    hint = "also logs to Weights & Biases (-c loggers/wandb): pip install 'kyvo[wandb]'"
+    yield _package(part, "wandb", "MIT", hint)
     yield _package(
         part, "matplotlib", "PSF-based", "draws metrics over time (their plot method): pip install matplotlib"
     )

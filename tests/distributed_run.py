@@ -24,7 +24,8 @@ from callbacks.well_formed import WellFormed
 from data_modules.clevr import ClevrDataModule
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from kyvo.training.language import LanguageModule, NewEmbeddings
+from kyvo.training.backbone import NewEmbeddings
+from kyvo.training.language import LanguageModule
 from tests.worlds import TINY, batch_of, random_sample, tiny_module
 
 TASKS = {"I-3": 1.0, "I+3+Q-A": 1.0, "3+T-3": 1.0, "3-I": 1.0}
@@ -34,7 +35,8 @@ def trainer(**options) -> Trainer:
     """A quiet trainer over the processes of torchrun."""
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return Trainer(
-        accelerator="cpu", strategy="ddp", devices=int(os.environ["WORLD_SIZE"]), use_distributed_sampler=False,
+        accelerator="cpu", strategy="ddp", devices=int(os.environ["LOCAL_WORLD_SIZE"]),
+        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]), use_distributed_sampler=False,
         enable_model_summary=False, **(quiet | options),
     )  # fmt: skip
 

@@ -45,14 +45,55 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
 def test_an_unknown_command_is_one_line_and_status_2():
     done = _kyvo("fly")
     assert done.returncode == 2
-    assert "there is no command 'fly'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "kyvo: error: there is no command 'fly'; see kyvo --help\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["score", "jaccard", "--bad", "1"], "unrecognized arguments: --bad 1"),
+        (["score", "boxes", "--predictions", "a"], "the following arguments are required: ground_truth"),
+        (["report", "--run", "nowhere"], "nowhere: expected predictions/val/TASK.rank0.jsonl"),
+        (["report", "--run", "nowhere", "--rows", "many"], "rows"),
+    ],
+)
+def test_bad_arguments_are_one_line(words, reason, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kyvo: error: ")
+    assert reason in line
+
+
+def test_an_error_of_several_lines_becomes_one(monkeypatch, capsys):
+    def fails() -> None:
+        """Fail."""
+        raise ValueError(
+            "a\n  b: Does not validate against any of the Union subtypes\nSubtypes: [list[int], <class 'NoneType'>]\n"
+            "Errors:\n  - Expected c\n  - Expected a <class 'NoneType'>\nGiven value: Namespace(everything)"
+        )
+
+    monkeypatch.setattr(cli, "load", lambda target: fails)
+    monkeypatch.setitem(cli.FUNCTIONS, "fails", ("nowhere:fails", ""))
+    with pytest.raises(SystemExit):
+        cli.main(["fails"])
+    assert capsys.readouterr().err == "kyvo: error: a b: Expected c\n"
+    monkeypatch.setenv("KYVO_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="Does not validate"):
+        cli.main(["fails"])
+
+
+def test_help_says_how_to_see_more():
+    assert "KYVO_TRACEBACK=1" in cli.usage()
 
 
 def test_a_key_that_does_not_exist_is_named(tmp_path):
     done = _kyvo("fit", "-c", "quickstart", "--model.init_args.no_such_key", "1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "no_such_key" in done.stderr
+    # Warnings may come before.
+    assert done.stderr.splitlines()[-1].startswith("kyvo: error:")
+    assert "no_such_key" in done.stderr.splitlines()[-1]
+    assert "usage" not in done.stderr
 
 
 def test_an_unknown_task_says_what_one_looks_like(tmp_path):

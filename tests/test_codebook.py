@@ -12,7 +12,8 @@ from kyvo.importing import import_image_tokenizer
 from kyvo.sample import Sample
 from kyvo.tokenizers.codebook import ImageCodebook
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from kyvo.training.language import Backbone, LanguageModule
+from kyvo.training.backbone import Backbone
+from kyvo.training.language import LanguageModule
 from tests.tiny_world import make_coded_world, tiny_image_tokenizer
 
 VECTORS = np.random.default_rng(0).normal(size=(16, 4))

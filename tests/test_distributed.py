@@ -1,6 +1,8 @@
 """One process against two: the same parameters after training, the same metrics after validation."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -62,3 +64,53 @@ def _scores(folder):
             assert name not in found
             found[name] = {score: pytest.approx(value, rel=1e-4, abs=1e-6) for score, value in line["scores"].items()}
     return found
+
+
+# ---- nodes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nodes():
+    """For each of two nodes the words before a command, and the address of the first.
+
+    They are network namespaces joined by a wire where those are permitted, else the machine twice.
+    """
+    names, wires = ("kyvo-node0", "kyvo-node1"), ("kyvo-wire0", "kyvo-wire1")
+    steps = [f"ip netns add {name}" for name in names]
+    steps += [f"ip link add {wires[0]} type veth peer name {wires[1]}"]
+    for number, (name, wire) in enumerate(zip(names, wires, strict=True)):
+        inside = f"ip netns exec {name} ip"
+        steps += [f"ip link set {wire} netns {name}", f"{inside} addr add 10.213.7.{number + 1}/24 dev {wire}"]
+        steps += [f"{inside} link set {wire} up", f"{inside} link set lo up"]
+    permitted = shutil.which("ip") is not None and all(
+        subprocess.run(step.split(), capture_output=True, check=False).returncode == 0 for step in steps
+    )
+    if permitted:
+        wired = [{"GLOO_SOCKET_IFNAME": wire} for wire in wires]
+        yield [["ip", "netns", "exec", name] for name in names], wired, "10.213.7.1"
+    else:
+        yield [[], []], [{}, {}], "127.0.0.1"
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_and_score_as_one_process(world, tmp_path, nodes):
+    prefixes, environments, address = nodes
+    output = tmp_path / "nodes.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-id", "kyvo", "--rdzv-endpoint", f"{address}:29517"]
+    script = ["-m", "tests.distributed_run", str(world), str(output)]
+    started = []
+    for number, (prefix, environment) in enumerate(zip(prefixes, environments, strict=True)):
+        own = ["--local-addr", address if address == "127.0.0.1" else f"10.213.7.{number + 1}"]
+        # In a namespace of its own a node does not know its address by the machine's name.
+        own += ["--rdzv-conf", f"is_host={number == 0}"]
+        words = [*prefix, *command, *own, *script]
+        started.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | environment))
+    for node in started:
+        said = node.communicate(timeout=400)[1]
+        assert node.returncode == 0, said[-3000:]
+    one, two = _run(1, world, tmp_path), json.loads(output.read_text())
+    assert two["norms"] == pytest.approx(one["norms"], rel=1e-5)
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)

@@ -174,3 +174,17 @@ def test_gradients_are_clipped_under_autocast(name, tmp_path):
     module.optimizer_step = step
     trainer.fit(module, DataLoader([_batch(module, range(2))], batch_size=None))
     assert norms[0] == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_true_half_precision_rounds_the_model_and_not_the_batch():
+    module = tiny_module()
+    batch = batch_of(module.tokenizer, Task.parse("3-I"), [random_sample(0)])
+    trainer = Trainer(
+        accelerator="cpu", precision="bf16-true", max_steps=2, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    seen = []
+    module.on_train_batch_start = lambda given, batch_idx: seen.append(given.weights.dtype)
+    trainer.fit(module, DataLoader([batch, batch], batch_size=None))
+    assert seen == [torch.float32, torch.float32]
+    assert next(module.parameters()).dtype == torch.bfloat16

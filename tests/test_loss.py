@@ -56,6 +56,31 @@ def test_a_frozen_head_gets_no_gradient():
     assert hidden.grad is not None
 
 
+def test_gradients_are_given_away_once_and_made_only_where_they_are_wanted(monkeypatch):
+    hidden, head, targets, weights = _problem(4)
+    loss = weighted_cross_entropy(hidden, head, targets, weights)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="taken already"):
+        loss.backward()
+    monkeypatch.setattr(loss_module, "_add_product", lambda *_: pytest.fail("a gradient nobody wants"))
+    with torch.no_grad():
+        again = weighted_cross_entropy(hidden, head, targets, weights)
+    assert again == loss
+
+
+def test_autocast_gives_a_float32_head_the_sum_of_bfloat16_products(monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 400)
+    monkeypatch.setattr(loss_module, "_TILE_ROWS", 7)
+    hidden, head, targets, weights = _problem(5)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = weighted_cross_entropy(hidden, head, targets, weights)
+    loss.backward()
+    assert head.grad.dtype == hidden.grad.dtype == torch.float32
+    exact = (functional.cross_entropy(hidden @ head.T, targets, reduction="none") * weights).sum()
+    for ours, expected in zip((hidden.grad, head.grad), torch.autograd.grad(exact, (hidden, head)), strict=True):
+        assert (ours - expected).norm() < 0.02 * expected.norm()
+
+
 def test_autocast_runs_the_products_in_bfloat16_and_the_softmax_in_float32():
     hidden, head, targets, weights = _problem(3)
     with torch.autocast("cpu", torch.bfloat16):

@@ -61,6 +61,21 @@ def _step(model, optimizer):
     optimizer.step()
 
 
+def test_adamw_is_fused_and_steps_as_the_plain_one():
+    torch.manual_seed(0)
+    model = _Tiny()
+    twin = copy.deepcopy(model)
+    config = OptimizerConfig(lr=1e-2, weight_decay=0.0)
+    ours = build_optimizer(model, config)
+    assert all(group["fused"] for group in ours.param_groups)
+    plain = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0, foreach=False)
+    for _ in range(3):
+        _step(model, ours)
+        _step(twin, plain)
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_schedules():
     cosine = OptimizerConfig(warmup_steps=10)
     assert learning_rate_factor(0, 100, cosine) == pytest.approx(0.1)
@@ -70,3 +85,26 @@ def test_schedules():
     assert [learning_rate_factor(step, 100, fall) for step in (0, 60, 80, 100)] == pytest.approx([1, 1, 0.5, 0])
     with pytest.raises(ValueError, match="decay"):
         OptimizerConfig(decay=0)
+
+
+def test_parts_of_the_language_model_have_learning_rates_of_their_own():
+    model = _Tiny()
+    config = OptimizerConfig(lr=1e-2, lr_factors={"blocks": 0.1, "head": 2.0})
+    rates = {id(p): group["lr"] for group in build_optimizer(model, config).param_groups for p in group["params"]}
+    assert rates == {
+        id(model.model["layers"][0].weight): pytest.approx(1e-3),
+        id(model.model["norm"].weight): pytest.approx(1e-3),
+        id(model.model["embed_tokens"].weight): pytest.approx(1e-2),
+        id(model.lm_head.weight): pytest.approx(2e-2),
+    }
+    with pytest.raises(ValueError, match=r"lr_factors should be factors >= 0 of text, .*; got heads: 2"):
+        OptimizerConfig(lr_factors={"heads": 2})
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon")
+def test_learning_rates_of_parts_hold_for_muon_too():
+    model = _Tiny()
+    config = OptimizerConfig(name="muon", lr=1e-2, muon_lr=2e-2, lr_factors={"blocks": 0.5})
+    muon, adamw = build_optimizer(model, config).optimizers
+    assert [group["lr"] for group in muon.param_groups] == [1e-2]
+    assert sorted(group["lr"] for group in adamw.param_groups) == [5e-3, 1e-2, 1e-2]

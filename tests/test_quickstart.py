@@ -76,11 +76,37 @@ def test_fit_leaves_metrics_predictions_pictures_and_logs(run):
     for task in ("3-I", "I-3", "I+3+Q-A", "3+T-3"):
         lines = (root / f"predictions/val/{task}.rank0.jsonl").read_text().splitlines()
         keys = {"key", "task", "kind", "read", "target", "generated", "malformed", "scores"}
-        assert set(json.loads(lines[0])) == keys
+        # Where its camera stands is said of a picture that a scene belongs to.
+        assert set(json.loads(lines[0])) == keys | ({"camera"} if task != "3+T-3" else set())
         assert (root / f"gallery/val-{task}.png").stat().st_size > 1000
     table = (root / "summary-val.md").read_text()
     for baseline in ("majority", "unchanged", "untrained"):
         assert baseline in table
+
+
+def test_every_process_is_recorded_beside_what_it_left(run, config, monkeypatch):
+    root = run[0] / "runs/quickstart"
+    fitted = json.loads((root / "run.json").read_text())["starts"][0]
+    assert fitted["command"].startswith("kyvo fit -c ")
+    assert (fitted["status"], fitted["seed"], fitted["first_step"], fitted["last_step"]) == ("finished", 0, 0, 5)
+    assert (fitted["processes"], fitted["precision"], fitted["checkpoint"]) == (1, "bf16-mixed", None)
+    assert fitted["config"]["trainer"]["max_steps"] == 5
+    monkeypatch.setattr("kyvo.training.language.LanguageModule.predict_step", _refuse)
+    with pytest.raises(ValueError, match="nothing to predict"):
+        _again(run, config, "predict")
+    predicted = json.loads((root / "predict/run.json").read_text())["starts"][-1]
+    assert (predicted["status"], predicted["error"]) == ("failed", "ValueError: nothing to predict")
+    assert json.loads((root / "run.json").read_text())["starts"] == [fitted]
+
+
+def _refuse(*_):
+    raise ValueError("nothing to predict")
+
+
+def test_training_logs_its_speed_and_its_losses_of_tasks_and_tokens(run):
+    header = (run[0] / "runs/quickstart/metrics.csv").read_text().splitlines()[0].split(",")
+    names = ("tokens_per_second", "supervised_tokens_per_second", "data_wait", "text/loss", "markers/loss")
+    assert {f"train/{name}" for name in names} <= set(header)
 
 
 def test_the_last_checkpoint_is_the_end_of_training_whatever_the_interval(run):

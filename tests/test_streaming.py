@@ -178,7 +178,8 @@ def test_a_mixture_trains_and_scores_every_data_set(mixture, tmp_path):
     from callbacks.jaccard import Jaccard
     from callbacks.predictions import Predictions
     from callbacks.well_formed import WellFormed
-    from kyvo.training.language import Backbone, LanguageModule
+    from kyvo.training.backbone import Backbone
+    from kyvo.training.language import LanguageModule
 
     module = LanguageModule(mixture.tokenizer, backbone=Backbone(hidden_size=32, layers=1, heads=2), total_steps=3)
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)

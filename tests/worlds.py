@@ -10,7 +10,8 @@ from kyvo.sample import Sample
 from kyvo.scene import SCHEMAS
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from kyvo.training.language import Backbone, LanguageModule, NewEmbeddings
+from kyvo.training.backbone import Backbone, NewEmbeddings
+from kyvo.training.language import LanguageModule
 from kyvo.workload import Workload
 
 TINY = Backbone(hidden_size=32, layers=2, heads=2)

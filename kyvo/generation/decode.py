@@ -1,57 +1,56 @@
 """Batched decoding with a key-value cache, bound to a grammar.
 
-Letters: B batch, P prompt positions, T generated positions, V vocabulary.
+Letters: B prompts, N hypotheses of each, P prompt positions, T generated positions, D hidden size, K candidates.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from kyvo.generation.cached_blocks import CachedBlocks
+from kyvo.generation.choices import Choices
+from kyvo.generation.sampling import Sampling
 from kyvo.models.language_model import KyvoForCausalLM
 from kyvo.tokenizers.grammar import Grammar
+from kyvo.tokenizers.grammar_steps import Candidates, GrammarStep
+
+_STEPS_BETWEEN_LOOKS = 16
+"""How often a GPU is asked which sentences have ended: asking makes the host wait. A CPU is asked at every step."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen among those that the grammar allows.
+@dataclass(frozen=True, eq=False)
+class NumberScores:
+    """What the model held of the numbers that could stand at a step.
 
-    Attributes:
-        temperature: 0 takes the most likely token (greedy, as the official code); else logits are divided by it.
-        top_k: Keep this many most likely tokens; 0 keeps all.
-        top_p: Keep the most likely tokens up to this much probability, (0, 1].
+    Args:
+        step: Which generated position.
+        rows: Rows that had not left by then, int64 [R].
+        ids: Ids of numbers, int64 [Q].
+        probabilities: Float32 [R, Q]; 0 for numbers that are not of the quantity's grid.
     """
 
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"expected temperature >= 0, top_k >= 0 and 0 < top_p <= 1, got {self}")
-
-    def choose(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Next ids `[B]` from logits `[B, V]`, which are minus infinity where an id is not allowed."""
-        if self.temperature == 0:
-            return logits.argmax(dim=-1)
-        logits = logits / self.temperature
-        if self.top_k:
-            least = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
-        if self.top_p < 1:
-            logits = _keep_nucleus(logits, self.top_p)
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+    step: int
+    rows: Tensor
+    ids: Tensor
+    probabilities: Tensor
 
 
-def _keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probability = ordered.softmax(dim=-1)
-    # A token stays while the probability before it is below top_p, so the first always stays.
-    cut = probability.cumsum(dim=-1) - probability >= top_p
-    return logits.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What was written; hypotheses of a prompt lie next to each other.
+
+    Args:
+        ids: Generated ids, end of sequence and padding included, int64 [B N, T].
+        log_probabilities: Of each id among those that the grammar allowed, before any temperature, float32 [B N, T], 0
+            on padding; None where that was not asked for.
+        numbers: Scores of numbers, by step; empty where that was not asked for.
+    """
+
+    ids: Tensor
+    log_probabilities: Tensor | None = None
+    numbers: Sequence[NumberScores] = ()
 
 
 def pad_left(prompts: list[Tensor], pad: int) -> tuple[Tensor, Tensor]:
@@ -73,113 +72,167 @@ def pad_left(prompts: list[Tensor], pad: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-@torch.no_grad()
 def generate(
     model: KyvoForCausalLM,
     grammar: Grammar,
     prompts: list[Tensor],
     sampling: Sampling | None = None,
     generator: torch.Generator | None = None,
+    compiled: bool = False,
 ) -> Tensor:
-    """Write what the grammar admits after each prompt, all rows at once.
-
-    Whatever the weights, every row is a sentence of the grammar: a parseable scene, an exact number of image codes, a
-    closed answer. Rows that have ended go on with padding until the last one ends.
-
-    Args:
-        model: The language model, in evaluation mode.
-        grammar: Of the task's outputs; moved to the model's device.
-        prompts: Ids of each prompt, up to and with [OUTPUT-START] `[P_i]`.
-        sampling: Greedy by default.
-        generator: Random numbers for sampling.
-
-    Returns:
-        Generated ids `[B, T]`, end-of-sequence and padding included, T at most `grammar.max_length`.
-    """
-    return torch.stack([token for token, _ in _steps(model, grammar, prompts, sampling, generator)], dim=1)
+    """As `decode`, the ids alone `[B N, T]`."""
+    return decode(model, grammar, prompts, sampling, generator, compiled=compiled).ids
 
 
-@torch.no_grad()
-def generate_scored(
+@torch.inference_mode()
+def decode(
     model: KyvoForCausalLM,
     grammar: Grammar,
     prompts: list[Tensor],
     sampling: Sampling | None = None,
     generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """As `generate`, and how likely the model held each id.
+    scored: bool = False,
+    numbers: bool = False,
+    compiled: bool = False,
+) -> Decoded:
+    """Write what the grammar admits after each prompt, all rows at once.
+
+    Whatever the weights, every row is a sentence of the grammar: a parseable scene, an exact number of image codes, a
+    closed answer. Rows that have ended are padded until the last one ends, and leave the batch when many have.
 
     Args:
         model: The language model, in evaluation mode.
-        grammar: Of the task's outputs; moved to the model's device.
+        grammar: Of the task's outputs, on the CPU.
         prompts: Ids of each prompt, up to and with [OUTPUT-START] `[P_i]`.
         sampling: Greedy by default.
-        generator: Random numbers for sampling.
+        generator: Random numbers for sampling, on the model's device.
+        scored: Whether to keep how likely the model held each id.
+        numbers: Whether to keep how likely it held each number where there is one.
+        compiled: Compile the blocks (CUDA graphs on a GPU); pays where many batches of like sizes follow each other.
 
     Returns:
-        Generated ids `[B, T]`, and float32 `[B, T]` their log-probabilities among the ids that the grammar allows,
-        before any temperature.
+        Ids and scores, T at most `grammar.max_length`.
     """
-    ids, scores = [], []
-    for token, logits in _steps(model, grammar, prompts, sampling, generator):
-        ids.append(token)
-        scores.append(logits.log_softmax(dim=-1).gather(-1, token[:, None])[:, 0])
-    return torch.stack(ids, dim=1), torch.stack(scores, dim=1)
-
-
-def object_confidences(
-    ids: Sequence[int] | np.ndarray, log_probabilities: Sequence[float] | np.ndarray, opening: int, closing: int
-) -> tuple[float, ...]:
-    """How sure the model was of each object that it wrote: the geometric mean of its tokens' probabilities.
-
-    Args:
-        ids: What was generated `[T]`, bound to the grammar, which closes what it opens.
-        log_probabilities: Of each id `[T]`.
-        opening: Id of [OBJECT-START].
-        closing: Id of [OBJECT-END].
-
-    Returns:
-        One number in (0, 1] for each object, its markers included, in the order of the scene.
-    """
-    written, scores = np.asarray(ids), np.asarray(log_probabilities, dtype=np.float64)
-    starts, ends = np.flatnonzero(written == opening), np.flatnonzero(written == closing)
-    return tuple(float(np.exp(scores[a : b + 1].mean())) for a, b in zip(starts, ends, strict=True))
-
-
-def _steps(
-    model: KyvoForCausalLM,
-    grammar: Grammar,
-    prompts: list[Tensor],
-    sampling: Sampling | None,
-    generator: torch.Generator | None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Ids `[B]` and the logits `[B, V]` that each was chosen by, minus infinity where the grammar forbids an id."""
-    sampling = sampling or Sampling()
-    device = model.lm_head.weight.device
-    grammar = grammar.to(device)
-    ids, mask = pad_left([prompt.to(device) for prompt in prompts], model.config.pad_token_id)
-    state = torch.full((len(prompts),), grammar.start, device=device)
-    seen = torch.zeros(len(prompts), dtype=torch.long, device=device)
-    cache = DynamicCache(config=model.config)
-    position = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-    # A sentence of the grammar has at most max_length ids, so this ends with every row in the final state.
-    for _ in range(grammar.max_length):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            images_seen=seen,
-        )
-        seen = seen + model.embedding.is_image(ids).sum(dim=-1)
-        allowed = grammar.allowed[grammar.mask_of[state]]
-        logits = output.logits[:, -1].float().masked_fill(~allowed, -torch.inf)
-        token = sampling.choose(logits, generator)
-        state = grammar.next[state, grammar.classes[token]]
-        yield token, logits
-        if bool((state == grammar.final).all()):
+    rows = _Rows(model, grammar, prompts, sampling or Sampling(), generator, compiled)
+    span = model.vocabulary.number_range if numbers else range(0)
+    for step in range(grammar.max_length):
+        rows.write(step, scored, span)
+        if rows.may_look(step) and not rows.leave():
             break
-        ids, position = token[:, None], position[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
+    return rows.decoded()
+
+
+@dataclass
+class _Written:
+    """What a step wrote in the rows `[R]` that were left."""
+
+    rows: Tensor
+    tokens: Tensor
+    log_probabilities: Tensor | None
+
+
+@dataclass
+class _Rows:
+    """The rows that are being written, and what was written so far."""
+
+    model: KyvoForCausalLM
+    grammar: Grammar
+    prompts: list[Tensor]
+    sampling: Sampling
+    generator: torch.Generator | None
+    compiled: bool
+    written: list[_Written] = field(default_factory=list)
+    numbers: list[NumberScores] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        model, copies = self.model, self.sampling.hypotheses
+        device = model.lm_head.weight.device
+        ids, mask = pad_left([prompt.to(device) for prompt in self.prompts], model.config.pad_token_id)
+        last, read = model.read(ids, mask, (mask.cumsum(dim=-1) - 1).clamp(min=0))
+        length = self.grammar.max_length
+        self.blocks = CachedBlocks(model.model, read, mask.bool(), length, copies, self.compiled)
+        self.hidden = last[:, -1].repeat_interleave(copies, dim=0)
+        self.unread: list[Tensor] = []
+        self.images_seen = model.embedding.is_image(ids).sum(dim=-1).repeat_interleave(copies)
+        self.rows = torch.arange(len(self.hidden), device=device)
+        self.state = torch.full_like(self.rows, self.grammar.start)
+        self.next = self.grammar.next.to(device)
+        # A sentence that has ended has a mask of its own, which forbids nothing: what it writes is replaced by padding.
+        self.mask_of = self.grammar.mask_of.clone()
+        self.mask_of[self.grammar.final] = len(self.grammar.allowed)
+        self.mask_of = self.mask_of.to(device)
+        self.choices: dict[Candidates, Choices] = {}
+
+    def write(self, index: int, scored: bool, numbers: range) -> None:
+        """Choose a token for each row, and keep its scores."""
+        step = self.grammar.steps[index]
+        choices = self._choices(step)
+        chosen, log_probabilities = self._choose(choices, bool(scored or numbers))
+        tokens = choices.tokens(chosen)
+        # Before padding takes the place of what sentences chose that have ended.
+        self.unread.append(choices.embed(chosen, tokens, self.images_seen))
+        self.images_seen = choices.count_images(tokens, self.images_seen)
+        if log_probabilities is not None:
+            self._keep_numbers(index, step.candidates, log_probabilities, numbers)
+        scores = log_probabilities.gather(-1, chosen[:, None])[:, 0] if log_probabilities is not None else None
+        if step.ended:
+            over = self.state == self.grammar.final
+            tokens = tokens.masked_fill(over, self.model.config.pad_token_id)
+            scores = None if scores is None else scores.masked_fill(over, 0.0)
+        self.written.append(_Written(self.rows, tokens, scores if scored else None))
+        if step.after is None:
+            self.state = self.next[self.state, choices.classes[chosen]]
+        else:
+            self.state = torch.full_like(self.state, step.after)
+
+    def _choose(self, choices: Choices, scored: bool) -> tuple[Tensor, Tensor | None]:
+        """Places `[B]` among the candidates of what rows write; if asked, log-probabilities of all of them `[B, K]`."""
+        if choices.forced:
+            zeros = self.hidden.new_zeros(len(self.rows), 1, dtype=torch.float32)
+            return torch.zeros_like(self.rows), zeros if scored else None
+        # Reading is put off until there is a choice: what the grammar forces is read along with what comes before.
+        if self.unread:
+            self.hidden = self.blocks(torch.stack(self.unread, dim=1))
+            self.unread = []
+        logits = choices.bind(choices.score(self.hidden), self.state, self.mask_of)
+        return self.sampling.choose(logits, self.generator), logits.log_softmax(dim=-1) if scored else None
+
+    def _choices(self, step: GrammarStep) -> Choices:
+        if step.candidates not in self.choices:
+            self.choices[step.candidates] = Choices(self.model, step.candidates)
+        return self.choices[step.candidates]
+
+    def _keep_numbers(self, index: int, candidates: Candidates, scores: Tensor, numbers: range) -> None:
+        ids = candidates.ids
+        columns = ((ids >= numbers.start) & (ids < numbers.stop) & candidates.allowed).nonzero()[:, 0]
+        if len(columns):
+            kept = scores[:, columns.to(scores.device)].exp()
+            self.numbers.append(NumberScores(index, self.rows, ids[columns], kept))
+
+    def may_look(self, index: int) -> bool:
+        """Whether to ask which sentences have ended."""
+        often = self.state.device.type == "cpu" or (index + 1) % _STEPS_BETWEEN_LOOKS == 0
+        return often and self.grammar.steps[index].may_end
+
+    def leave(self) -> int:
+        """How many sentences go on; those that have ended leave once they are half of the batch."""
+        going = (self.state != self.grammar.final).nonzero()[:, 0]
+        # Copying the cache costs about a step. A CUDA graph is bound to the number of rows.
+        if len(going) and 2 * len(going) <= len(self.rows) and not self.compiled:
+            self.blocks.keep(going)
+            self.hidden, self.unread = self.hidden[going], [one[going] for one in self.unread]
+            self.rows, self.state, self.images_seen = self.rows[going], self.state[going], self.images_seen[going]
+        return len(going)
+
+    def decoded(self) -> Decoded:
+        """All that was written."""
+        count = len(self.prompts) * self.sampling.hypotheses
+        ids = self.rows.new_full((count, len(self.written)), self.model.config.pad_token_id)
+        scores = None
+        if self.written[0].log_probabilities is not None:
+            scores = torch.zeros(ids.shape, device=ids.device)
+        for step, one in enumerate(self.written):
+            ids[one.rows, step] = one.tokens
+            if scores is not None and one.log_probabilities is not None:
+                scores[one.rows, step] = one.log_probabilities
+        return Decoded(ids, scores, tuple(self.numbers))

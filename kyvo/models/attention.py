@@ -5,7 +5,9 @@ Letters: B batch, S positions.
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import AttentionInterface
+from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
@@ -14,9 +16,14 @@ NAME = "sdpa_float32_on_cpu"
 
 
 def attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | BlockMask | None,
+    **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attend as transformers' `sdpa` does, in float32 whenever on a CPU.
+    """Attend as transformers' `sdpa` does, in float32 whenever on a CPU; with flex attention where a mask is of blocks.
 
     Torch's CPU flash attention runs its bfloat16 backward about five times slower than its float32 one, which
     would take back what bfloat16 matrix products gain.
@@ -26,12 +33,14 @@ def attention(
         query: Queries `[B, heads, S, head_dim]`.
         key: Keys `[B, key_value_heads, T, head_dim]`.
         value: Values `[B, key_value_heads, T, head_dim]`.
-        attention_mask: `None` (causal) or a mask that broadcasts to `[B, heads, S, T]`.
+        attention_mask: `None` (causal), a mask that broadcasts to `[B, heads, S, T]`, or one of blocks.
         **kwargs: What else transformers passes (`scaling`, `dropout`, `is_causal`, ...).
 
     Returns:
         The attended values `[B, S, heads, head_dim]` in the type of `value`, and no weights.
     """
+    if isinstance(attention_mask, BlockMask):
+        return flex_attention_forward(module, query, key, value, attention_mask, **kwargs)[0], None
     if query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     # Under autocast the rotated queries and keys come in float32, and would go out in bfloat16 but for this.
@@ -64,6 +73,31 @@ def input_shape_spans(ids: Tensor, shapes: range, bos: int, output: int) -> Tens
 def within_spans(spans: Tensor) -> Tensor:
     """Whether two positions are of one span, bool `[B, 1, S, S]`, from the numbers of spans `[B, S]` (-1: of none)."""
     return ((spans[:, :, None] == spans[:, None, :]) & (spans[:, :, None] >= 0))[:, None]
+
+
+def within_sequences(positions: Tensor, spans: Tensor | None = None, blocks: bool | None = None) -> Tensor | BlockMask:
+    """Who sees whom in rows of several sequences: each position sees its own sequence up to itself.
+
+    Args:
+        positions: Place of each position in its own sequence `[B, S]`, 0 at the first; padding counts on.
+        spans: Numbers of spans that see themselves in both directions `[B, S]` (-1: of none), or none.
+        blocks: Whether the mask is one of blocks, which flex attention takes; default is on CUDA.
+
+    Returns:
+        Bool `[B, 1, S, S]`, or the same in blocks: those that hold nothing to see are left out of the computation.
+    """
+    owner = (positions == 0).cumsum(dim=-1)
+    if not (positions.is_cuda if blocks is None else blocks):
+        ahead = torch.ones(positions.shape[-1], positions.shape[-1], dtype=torch.bool, device=positions.device).tril()
+        mask = (owner[:, None, :, None] == owner[:, None, None, :]) & ahead
+        return mask if spans is None else mask | within_spans(spans)
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = (query >= key) & (owner[row, query] == owner[row, key])
+        return seen if spans is None else seen | ((spans[row, query] == spans[row, key]) & (spans[row, query] >= 0))
+
+    rows, width = positions.shape
+    return create_block_mask(sees, rows, None, width, width, device=positions.device)
 
 
 AttentionInterface.register(NAME, attention)

@@ -3,18 +3,21 @@
 Letters: B batch, S positions, D hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.cache_utils import Cache
+from torch.nn.attention.flex_attention import BlockMask
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from kyvo.models import attention
-from kyvo.models.attention import input_shape_spans, within_spans
+from kyvo.models.attention import input_shape_spans, within_sequences, within_spans
 from kyvo.models.embedding import NumberEncoding, UnifiedEmbedding
 from kyvo.tokenizers.vocabulary import Vocabulary
 
@@ -94,6 +97,9 @@ class KyvoForCausalLM(LlamaForCausalLM):
     Args:
         config: With a vocabulary.
 
+    Attributes:
+        compiled: Whether `hidden_states` runs the blocks compiled; decoding, whose cache grows, does not.
+
     Raises:
         ValueError: If the configuration has no vocabulary.
     """
@@ -106,6 +112,7 @@ class KyvoForCausalLM(LlamaForCausalLM):
     def __init__(self, config: KyvoConfig) -> None:
         vocabulary = _vocabulary(config)
         super().__init__(config)
+        self.compiled = False
         self._shapes, self._output = vocabulary.shape_range, vocabulary.marker("[OUTPUT-START]")
         self.model.embed_tokens = UnifiedEmbedding(
             _ranges(vocabulary),
@@ -149,15 +156,58 @@ class KyvoForCausalLM(LlamaForCausalLM):
         Args:
             ids: Ids `[B, S]`; padding on the right needs no mask, since no real token sees it.
             attention_mask: Optional mask: `[B, S]` of real tokens, or bool `[B, 1, S, S]` of who sees whom.
-            position_ids: Optional positions `[B, S]`.
+            position_ids: Optional positions `[B, S]`. Without a mask, a row holds as many sequences as it has positions
+                0, of which none sees another.
+
+        Raises:
+            ValueError: Positions without a mask, where attention is flash attention, which would not keep them apart.
         """
         vectors = self.embedding(ids)
-        return self.model(
+        mask: Tensor | BlockMask | None
+        if attention_mask is None and position_ids is not None and self.config._attn_implementation == attention.NAME:
+            mask = self._packed_mask(ids, position_ids)
+        elif attention_mask is None and position_ids is not None and self._without_masks:
+            raise ValueError("packed rows need attention that takes a mask, which flash attention does not")
+        else:
+            mask = self._mask(ids, vectors, attention_mask, position_ids)
+        run = _compiled_run() if self.compiled else _run
+        return run(self.model, vectors, mask, position_ids)
+
+    def read(self, ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> tuple[Tensor, Cache]:
+        """Read prompts: their hidden states `[B, S, D]`, normalised, and the keys and values that what follows sees.
+
+        Args:
+            ids: Ids `[B, S]`, padded on the left.
+            attention_mask: Which of them are real `[B, S]`.
+            position_ids: Positions `[B, S]`.
+        """
+        vectors, cache = self.embedding(ids), DynamicCache(config=self.config)
+        output = self.model(
             inputs_embeds=vectors,
-            attention_mask=self._mask(ids, vectors, attention_mask, position_ids),
+            attention_mask=self._mask(ids, vectors, attention_mask, position_ids, cache),
             position_ids=position_ids,
-            use_cache=False,
-        ).last_hidden_state
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state, cache
+
+    def recompute_blocks(self) -> None:
+        """Keep the inputs of the blocks alone for the backward pass, which computes each block again."""
+        # transformers 5.17 lacks the new name, 5.23 warns of the old one.
+        if hasattr(self, "activation_checkpointing_enable"):
+            self.activation_checkpointing_enable()
+        else:
+            self.gradient_checkpointing_enable()
+
+    @property
+    def _without_masks(self) -> bool:
+        return "flash" in str(self.config._attn_implementation)
+
+    def _packed_mask(self, ids: Tensor, positions: Tensor) -> Tensor | BlockMask:
+        """The mask of rows of several sequences; transformers makes it itself for its own kinds of attention."""
+        if not self.config.bidirectional_shapes:
+            return within_sequences(positions)
+        return within_sequences(positions, input_shape_spans(ids, self._shapes, self.config.bos_token_id, self._output))
 
     def _mask(
         self,
@@ -171,7 +221,7 @@ class KyvoForCausalLM(LlamaForCausalLM):
         # What follows a prompt is written, and causal: it sees all that the cache holds.
         if not self.config.bidirectional_shapes or (cache is not None and cache.get_seq_length()):
             return attention_mask
-        if "flash" in str(self.config._attn_implementation):
+        if self._without_masks:
             raise ValueError("bidirectional_shapes needs attention that takes a mask, which flash attention does not")
         spans = input_shape_spans(ids, self._shapes, self.config.bos_token_id, self._output)
         if attention_mask is not None and attention_mask.ndim == 4:
@@ -249,6 +299,18 @@ class KyvoForCausalLM(LlamaForCausalLM):
         return model
 
 
+def _run(blocks: LlamaModel, vectors: Tensor, mask: Tensor | BlockMask | None, positions: Tensor | None) -> Tensor:
+    output = blocks(inputs_embeds=vectors, attention_mask=mask, position_ids=positions, use_cache=False)
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+@cache
+def _compiled_run() -> Callable[[LlamaModel, Tensor, Tensor | BlockMask | None, Tensor | None], Tensor]:
+    # Made when it is first wanted: the compiler takes a second to import.
+    return torch.compile(_run)
+
+
 _FROM_VOCABULARY = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"} | {
     "model_type",
     "architectures",
@@ -264,3 +326,7 @@ def _start_head(head: Tensor, text_rows: Tensor, scale: float) -> None:
     head[:text] = text_rows
     noise = torch.randn(len(head) - text, head.shape[1]) * (0.1 * scale)
     head[text:] = text_rows.float().mean(0) + noise
+
+
+AutoConfig.register(KyvoConfig.model_type, KyvoConfig)
+AutoModelForCausalLM.register(KyvoConfig, KyvoForCausalLM)

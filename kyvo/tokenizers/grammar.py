@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kyvo.task import Task
+from kyvo.tokenizers.grammar_steps import GrammarStep, unroll
 from kyvo.tokenizers.scenes import Field, NumberField, SceneCodec, ShapeField, WordField
 from kyvo.tokenizers.vocabulary import Vocabulary, runs_of
 
@@ -61,6 +62,11 @@ class Grammar:
     def allowed_ids(self, mask: int) -> Tensor:
         """int64 [k], the ids that a mask lets through, ascending: the rows of the head that matter there."""
         return self._ids[mask]
+
+    @cached_property
+    def steps(self) -> tuple[GrammarStep, ...]:
+        """What can be written at each step, `max_length` of them; computed once for a grammar."""
+        return unroll(self)
 
 
 class GrammarBuilder:
@@ -120,15 +126,16 @@ class GrammarBuilder:
         body = self.repeat(self.vocabulary.image_range, codes, self.marker("[IMAGE-END]", then))
         return self.marker("[IMAGE-START]", body)
 
-    def scene(self, codec: SceneCodec, max_objects: int, then: int) -> int:
-        """A scene of at most ``max_objects`` objects between its markers."""
+    def scene(self, codec: SceneCodec, max_objects: int, then: int, min_objects: int = 0) -> int:
+        """A scene of ``min_objects`` to ``max_objects`` objects between its markers."""
         end = (range(codec.end, codec.end + 1), then)
         slot = self.state([end])
-        for _ in range(max_objects):
+        for count in reversed(range(max_objects)):
             body = self.token(codec.close, slot)
             for marker, field in reversed(codec.fields):
                 body = self.token(marker, self._value(field, body))
-            slot = self.state([end, (range(codec.open, codec.open + 1), body)])
+            more = (range(codec.open, codec.open + 1), body)
+            slot = self.state([end, more] if count >= min_objects else [more])
         return self.token(codec.start, slot)
 
     def text(self, runs: Sequence[range], max_text: int, then: int) -> int:
@@ -198,6 +205,7 @@ def compile_grammar(
     text_runs: Sequence[range],
     max_text: int,
     answers: Sequence[tuple[int, ...]] = (),
+    min_objects: int = 0,
 ) -> Grammar:
     """The grammar of a task's outputs.
 
@@ -210,6 +218,7 @@ def compile_grammar(
         text_runs: ids of free text.
         max_text: most ids of free text.
         answers: if not empty, text is one of these.
+        min_objects: fewest objects of a scene.
     """
     builder = GrammarBuilder(vocabulary)
     state = builder.token(vocabulary.eos, builder.final)
@@ -217,7 +226,7 @@ def compile_grammar(
         if modality == "image":
             state = builder.image(image_codes, state)
         elif modality == "scene":
-            state = builder.scene(codec, max_objects, state)
+            state = builder.scene(codec, max_objects, state, min_objects)
         elif answers:
             state = builder.answer(answers, state)
         else:

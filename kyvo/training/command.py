@@ -1,15 +1,29 @@
 """LightningCLI as Kyvo uses it: a tokenizer built once for model and data, and a final evaluation after `fit`."""
 
+import logging
 import warnings
-from typing import Self
+from importlib.util import find_spec
+from pkgutil import resolve_name
+from typing import Any, Self
 
 from jsonargparse import class_from_function, set_parsing_settings
-from lightning import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, RichModelSummary
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.training.checkpoint_files import CheckpointFiles
+from kyvo.training.continuation import Resume, RunConfig, check_same_run, last_checkpoint_path, training_config
+from kyvo.training.failures import explained
+from kyvo.training.guard import NonFiniteGuard
 from kyvo.training.language import LanguageModule
+from kyvo.training.parameter_table import ParameterTable
+from kyvo.training.preemption import Preemption
+from kyvo.training.random_numbers import StepSeed
+from kyvo.training.run_folder import RunFolder
 
 Tokenizer = class_from_function(UnifiedTokenizer.from_preset, UnifiedTokenizer)
 
@@ -21,8 +35,13 @@ class KyvoCLI(LightningCLI):
     def run(cls, words: list[str]) -> Self:
         """Parse a command line and run its subcommand."""
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        for handler in logging.getLogger("lightning.pytorch").handlers:
+            handler.addFilter(_worth_reading)
         # The words are those of the command line, with the names of shipped configs made paths.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
+        # Evaluations need none of the callbacks that it misses; a run that goes on is compared with its config.
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         # Lightning's own use of torch's pytree.
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
         return cls(
@@ -31,9 +50,12 @@ class KyvoCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             # A run that is queued again, or tested in its own folder, finds the config that it wrote before.
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunFolder,
+            save_config_kwargs={"overwrite": True, "words": words},
             # The data modules split samples over ranks themselves, each sample once.
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={"use_distributed_sampler": False, "callbacks": [Preemption()]},
+            # The command line says what is wrong in one line, without a page of options before it.
+            parser_kwargs={"exit_on_error": False},
             auto_configure_optimizers=False,
             seed_everything_default=0,
             args=words,
@@ -45,6 +67,13 @@ class KyvoCLI(LightningCLI):
         parser.link_arguments("tokenizer", "model.init_args.tokenizer", apply_on="instantiate")
         parser.link_arguments("tokenizer", "data.init_args.tokenizer", apply_on="instantiate")
         parser.link_arguments("trainer.max_steps", "model.init_args.total_steps")
+        parser.add_lightning_class_args(NonFiniteGuard, "guard")
+        parser.add_argument(
+            "--resume",
+            type=Resume,
+            default="auto",
+            help="in fit, without ckpt_path: go on from the run's own last checkpoint, or never",
+        )
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would lay the checkpoint's hyperparameters over the command line, silently.
@@ -56,9 +85,74 @@ class KyvoCLI(LightningCLI):
         for logger in config.trainer.logger if isinstance(config.trainer.logger, list) else ():
             if self.subcommand != "fit" and logger.init_args.get("version") == "":
                 logger.init_args.version = self.subcommand
+        if config.trainer.get("enable_progress_bar") is False:
+            # Lightning refuses a progress bar among the callbacks where none is wanted.
+            callbacks = config.trainer.callbacks or ()
+            config.trainer.callbacks = [one for one in callbacks if not _is_class(one, ProgressBar)]
+        if self.subcommand in ("validate", "test") and _is_class(config.model, LanguageModule):
+            # Lightning's table has a hundred lines; callbacks print what matters and write the rest.
+            config.verbose = False
         if self.subcommand == "predict":
             # A callback writes them to files as they come; a list of all would only grow.
             config.return_predictions = False
+
+    def instantiate_classes(self) -> None:
+        """Build everything; ValueError names a logger whose package is missing, which Lightning would not do."""
+        loggers = self.config[self.subcommand].trainer.logger
+        for logger in loggers if isinstance(loggers, list) else ():
+            if logger.class_path.endswith("WandbLogger") and find_spec("wandb") is None:
+                raise ValueError(f"trainer.logger: {logger.class_path} needs `pip install 'kyvo[wandb]'`")
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, whose checkpoints are written whole unless a plugin of the config writes them."""
+        trainer = super().instantiate_trainer(**kwargs)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [ParameterTable() if type(one) is RichModelSummary else one for one in callbacks]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckpointFiles()
+        return trainer
+
+    def fit(
+        self, model: LightningModule, ckpt_path: str | None = None, weights_only: bool | None = None, **options: Any
+    ) -> None:
+        """Train, from the checkpoint that was named, else from the run's own last one, else from the start."""
+        config = training_config(self.config.fit.as_dict())
+        # First, so that the others draw what the seed of the step gives.
+        self.trainer.callbacks[:0] = [StepSeed(), RunConfig(config)]  # type: ignore[attr-defined]
+        path = ckpt_path or self._own_checkpoint(config)
+        self.trainer.fit(model, ckpt_path=path, weights_only=weights_only is not False, **options)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except (RuntimeError, MemoryError) as error:
+            told = explained(error)
+            if told is None:
+                raise
+            raise ValueError(told) from error
+
+    def _own_checkpoint(self, config: dict[str, Any]) -> str | None:
+        """The last checkpoint of an earlier start of this run, said in one line; None if there is none.
+
+        Raises:
+            ValueError: If another run left one in its place.
+        """
+        path = last_checkpoint_path(self.trainer)
+        if path is None or not path.exists():
+            return None
+        if self.config.fit.resume == "never":
+            rank_zero_info(f"kyvo: starting over; {path} will be overwritten")
+            return None
+        steps, total = check_same_run(path, config), self.trainer.max_steps
+        if 0 <= total <= steps:
+            rank_zero_info(
+                f"kyvo: this run is finished, {steps} of {total} steps: nothing is trained, {path} is evaluated again; "
+                "a larger trainer.max_steps trains on, --resume never starts over"
+            )
+        else:
+            rank_zero_info(f"kyvo: going on from step {steps}{f' of {total}' if total > 0 else ''}: {path}")
+        return str(path)
 
     def after_fit(self) -> None:
         """Save the weights that training ended with, and evaluate them with all generated samples.
@@ -68,5 +162,18 @@ class KyvoCLI(LightningCLI):
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.last_model_path:
                 self.trainer.save_checkpoint(callback.last_model_path)
-        if isinstance(self.model, LanguageModule):
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            # Each process would wait for parts of the weights that the others use a different number of times.
+            rank_zero_info("kyvo: samples are not written with sharded weights: kyvo validate on one GPU, or with ddp")
+        elif isinstance(self.model, LanguageModule):
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+
+
+def _is_class(config: Any, kind: type) -> bool:
+    """Whether what a config builds is of a class."""
+    return issubclass(resolve_name(config.class_path), kind)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning's is more than advertising, or word of a default that does not matter here."""
+    return not any(text in record.getMessage() for text in ("Tip:", "`weights_only` was not set"))

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def _follow(decay: float, averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+def draw_towards(decay: float, averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+    """Move running means a step towards weights, in place.
+
+    Args:
+        decay: Share of the mean that is kept, in [0, 1); less of it in the first few updates.
+        averages: The means.
+        weights: What they are of, in the same order.
+        count: Updates made before.
+    """
     # Young means forget fast: otherwise the random weights of the beginning would stay in them for long.
     kept = min(decay, (1 + int(count)) / (10 + int(count)))
     torch._foreach_lerp_(averages, weights, 1 - kept)
@@ -31,7 +39,7 @@ class WeightAverage(AveragedModel):
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"the decay of averaged weights should be in [0, 1), got {decay}")
-        super().__init__(model, multi_avg_fn=partial(_follow, decay))
+        super().__init__(model, multi_avg_fn=partial(draw_towards, decay))
         self.requires_grad_(False)
 
     def restart(self, model: nn.Module) -> None:

@@ -4,7 +4,7 @@ Letters: B batch, S positions, D hidden size, N supervised positions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -12,16 +12,22 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from kyvo.generation.decode import Sampling, generate
-from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
+from kyvo.generation.sampling import Sampling
+from kyvo.generation.writing import write
 from kyvo.sample import Sample
 from kyvo.scene import SceneSchema
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
-from kyvo.training.loss import NumberTargets, weighted_cross_entropy
+from kyvo.training.adapters import Lora, add_adapters
+from kyvo.training.backbone import Backbone, NewEmbeddings, build_model
+from kyvo.training.log_steps import LogSteps
+from kyvo.training.loss import NumberTargets, supervised, weighted_cross_entropy
 from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
+from kyvo.training.running_losses import RunningLosses
+from kyvo.training.sharding import sharded_module, trained_names, whole_parameters
 from kyvo.workload import Workload
 
 Recipe = Literal["fft", "lora", "scratch"]
@@ -29,15 +35,14 @@ Recipe = Literal["fft", "lora", "scratch"]
 Written = dict[str, list[Generation]]
 """What an evaluation step returns under `written`: one entry for each of the batch's first samples."""
 
-NEW_PARTS = ("numbers", "markers", "image", "shape", "image_positions", "lm_head")
-"""What the unified vocabulary adds to Llama: LoRA trains and saves all of it."""
-
 
 class TokenBatch(Protocol):
     """What a step needs of a batch: see `data_modules.batches.Batch`."""
 
     ids: Tensor
     weights: Tensor
+    lengths: Tensor
+    positions: Tensor | None
     workload: Workload
     samples: Sequence[Sample]
 
@@ -47,86 +52,12 @@ class TokenBatch(Protocol):
 
 
 @dataclass
-class Backbone:
-    """A Llama made here, with random weights.
-
-    Attributes:
-        hidden_size: D.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        key_value_heads: Heads of keys and values; default is `heads`.
-        intermediate_size: Width of the feed-forward; default is 8/3 D rounded down to a multiple of 32.
-        rope_theta: Base of the rotary position encoding.
-        max_positions: Longest sequence.
-    """
-
-    hidden_size: int = 128
-    layers: int = 4
-    heads: int = 4
-    key_value_heads: int | None = None
-    intermediate_size: int | None = None
-    rope_theta: float = 10_000.0
-    max_positions: int = 4096
-
-    def to_llama(self) -> dict[str, Any]:
-        """The same in the words of transformers' `LlamaConfig`."""
-        return {
-            "hidden_size": self.hidden_size,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.key_value_heads or self.heads,
-            "intermediate_size": self.intermediate_size or self.hidden_size * 8 // 3 // 32 * 32,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
-            "max_position_embeddings": self.max_positions,
-            "rms_norm_eps": 1e-5,
-        }
-
-
-@dataclass
-class NewEmbeddings:
-    """How the ids that Llama does not know are embedded (paper, section 3.2.2 and appendix E).
-
-    Attributes:
-        numbers: `hybrid` (learned + sine-cosine), `learned` or `sinusoid`.
-        number_scale: Factor of the sine-cosine table; default is the size of the backbone's rows, 1 is the paper's.
-        number_positions: `rank` of a number in its range, as in the paper, or its `value` in steps of the finest grid.
-        image_positions: Add a learned vector for the place of an image code within its image.
-        head: `backbone`: the head's text rows start as Llama's, new rows at their mean; `random`: as the official code.
-    """
-
-    numbers: Literal["hybrid", "learned", "sinusoid"] = "hybrid"
-    number_scale: float | None = None
-    number_positions: Literal["rank", "value"] = "rank"
-    image_positions: bool = False
-    head: Literal["backbone", "random"] = "backbone"
-
-
-@dataclass
-class Lora:
-    """Low-rank adapters (peft), used by `recipe: lora`.
-
-    Attributes:
-        rank: Rank of the update.
-        alpha: Its scale is alpha / rank.
-        dropout: Dropout before the adapter.
-        targets: Linear layers of a block that get one.
-    """
-
-    rank: int = 8
-    alpha: float = 16
-    dropout: float = 0.0
-    targets: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    )
-
-
-@dataclass
 class LossConfig:
     """What is minimised.
 
     Attributes:
         normalization: `weights`: sum of weighted losses over the sum of weights, both over all ranks and accumulation
-            steps; `official`: over all positions, supervised or not, as the official code's mean does.
+            steps; `official`: over all positions, supervised or not, padding too, as the official code's mean does.
         number_smoothing: Standard deviation of the soft targets of numbers, in their own unit; 0 for hard targets.
         number_smoothing_end: What it falls to, linearly, at the end of the run; default is to stay.
     """
@@ -137,7 +68,7 @@ class LossConfig:
 
 
 # Lightning keeps a module's arguments in its checkpoints, which are read with weights_only.
-torch.serialization.add_safe_globals([Backbone, NewEmbeddings, Lora, LossConfig, OptimizerConfig, Sampling])
+torch.serialization.add_safe_globals([LossConfig, OptimizerConfig, Sampling])
 
 
 class LanguageModule(LightningModule):
@@ -157,11 +88,13 @@ class LanguageModule(LightningModule):
             says (section D.2); those of shapes that are written never do. It costs flash attention: the mask is dense.
         train_text_embeddings: Whether fine-tuning moves the text embeddings (frozen in the paper).
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
-        compile: Compile the blocks with `torch.compile`.
+        compile: Compile the blocks with `torch.compile`, for the loss, and on a GPU for what is written.
         limit_generation: Look at no more than this many samples of each task in the validations during training,
             always the first ones, which the ranks share; -1 for all. `validate`, `test`, `predict` and the end of `fit`
             look at all.
         sampling: How tokens are chosen when samples are written.
+        confidences: Say how sure the model was of each object that it wrote: the geometric mean of its tokens'
+            probabilities.
 
     Raises:
         ValueError: If recipe and backbone do not fit together.
@@ -183,6 +116,7 @@ class LanguageModule(LightningModule):
         compile: bool = False,
         limit_generation: int = -1,
         sampling: Sampling = Sampling(),  # noqa: B008
+        confidences: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["tokenizer"])
@@ -200,40 +134,43 @@ class LanguageModule(LightningModule):
         self.loss_config = loss
         self.limit_generation = limit_generation
         self.sampling = sampling
-        self.model = _build_model(tokenizer, backbone, embeddings, bidirectional_shapes)
+        self.confidences = confidences
+        self.model = build_model(tokenizer, backbone, embeddings, bidirectional_shapes)
         if recipe == "fft":
             self.model.embedding.parts["text"].requires_grad_(train_text_embeddings)
         if recipe == "lora":
-            _add_adapters(self.model, lora)
+            add_adapters(self.model, lora)
         if gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
-        if compile:
-            self.model.model.compile()
+            self.model.recompute_blocks()
+        self.model.compiled = compile
         self.losses = nn.ModuleDict()
+        self._running = RunningLosses(tokenizer.vocabulary)
+        self._log_steps = LogSteps()
         self._cells = torch.zeros(())
         self._seen = 0
 
     # ---- loss -------------------------------------------------------------------------------------------------
 
-    def loss_sum(self, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_sum(self, ids: Tensor, weights: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sum of weighted losses and what to divide it by.
 
         Args:
             ids: Ids `[B, S]`, padded on the right.
             weights: Weight of predicting each id `[B, S]`.
+            positions: Place of each id in its own sequence `[B, S]`, where rows are packed.
 
         Returns:
             Two float32 scalars.
         """
-        weights = weights[:, 1:]
-        supervised = weights > 0
-        hidden = self.model.hidden_states(ids)[:, :-1][supervised]
-        total = weighted_cross_entropy(
-            hidden, self.model.lm_head.weight, ids[:, 1:][supervised], weights[supervised], self._number_targets()
-        )
+        hidden = self.model.hidden_states(ids, position_ids=positions)
+        hidden, targets, kept = supervised(hidden, ids, weights)
+        each = torch.zeros_like(kept)
+        total = weighted_cross_entropy(hidden, self.model.lm_head.weight, targets, kept, self._number_targets(), each)
+        if self.training:
+            self._running.add_tokens(targets, each, kept)
         if self.loss_config.normalization == "official":
-            return total, total.new_tensor(weights.numel())
-        return total, weights.sum()
+            return total, total.new_tensor(weights[:, 1:].numel())
+        return total, kept.sum()
 
     def _number_targets(self) -> NumberTargets | None:
         sigma = self.loss_config.number_smoothing
@@ -246,14 +183,27 @@ class LanguageModule(LightningModule):
         values = torch.as_tensor(numbers.values, dtype=torch.float32, device=self.device)
         return NumberTargets.smooth(self.tokenizer.vocabulary.number_range.start, values, numbers.families, sigma)
 
+    def setup(self, stage: str) -> None:
+        """Keep Lightning's half precision and sharding from rounding batches: the loss counts in float32."""
+        self.trainer.precision_plugin.convert_input = _unchanged  # type: ignore[method-assign]
+
     # ---- steps ------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the loss summed, not averaged: `on_before_optimizer_step` divides the gradients once, exactly."""
-        total, cells = self.loss_sum(batch.ids, batch.weights)
+        total, cells = self.loss_sum(batch.ids, batch.weights, batch.positions)
         self._cells = self._cells.to(cells.device) + cells.detach()
-        self.log(f"train/{batch.workload.label}/loss", total.detach() / cells, batch_size=len(batch.ids))
+        self._running.add_batch(batch.workload.label, total, cells)
         return total
+
+    def on_train_start(self) -> None:
+        """Count the steps between logs from here."""
+        self._log_steps.start(self.trainer)
+
+    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        """Log the mean losses of this process since the last log, by task and by kind of token."""
+        if self._log_steps.due(self.trainer):
+            self.log_dict({f"train/{name}": loss for name, loss in self._running.take().items()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turn gradients of sums into gradients of one mean over all ranks and accumulation steps."""
@@ -264,7 +214,9 @@ class LanguageModule(LightningModule):
         # DDP has averaged over ranks and Lightning over accumulation steps: both averages are taken back.
         averaged = self.trainer.world_size * self.trainer.accumulate_grad_batches
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, averaged / max(float(cells), 1e-8))
+        # The guard takes the gradients of a step away that is not finite.
+        if gradients:
+            torch._foreach_mul_(gradients, averaged / max(float(cells), 1e-8))
 
     def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> Written:
         """Log the loss of a batch and write its outputs, which the callbacks score."""
@@ -323,16 +275,34 @@ class LanguageModule(LightningModule):
 
     def generate(self, workload: Workload, samples: Sequence[Sample]) -> list[Generation]:
         """Write the outputs of a task on a data set for samples, in one batch."""
-        task, tokenizer = workload.task, self.tokenizer.with_schema(workload.schema)
-        prompts = [torch.as_tensor(tokenizer.prompt(task, sample)) for sample in samples]
-        ids = generate(self.model, tokenizer.grammar(task), prompts, self.sampling)
-        return [tokenizer.decode(task, row) for row in ids.cpu().numpy()]
+        tokenizer = self.tokenizer.with_schema(workload.schema)
+        return write(self.model, tokenizer, workload.task, samples, self.sampling, self.confidences)
 
     # ---- optimiser --------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser and a schedule that moves once per optimiser step."""
-        return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
+        """The optimiser and a schedule that moves once per optimiser step.
+
+        Raises:
+            ValueError: If the optimiser needs whole matrices and there are none.
+        """
+        if self.optimizer_config.name == "muon" and sharded_module(self) is not None:
+            raise ValueError("optimizer muon needs whole matrices, trainer.strategy fsdp shards them: take adamw")
+        with whole_parameters(self):
+            return scheduled_optimizer(self.model, self.optimizer_config, self.total_steps)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients; the norm of sharded ones, of which no rank sees all, is left to what shards them."""
+        sharded = sharded_module(self)
+        if sharded is not None and gradient_clip_val and gradient_clip_algorithm != "value":
+            sharded.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
@@ -340,7 +310,7 @@ class LanguageModule(LightningModule):
         """Keep the vocabulary beside the weights, and of an adapter run only what trains."""
         checkpoint["vocabulary"] = self.tokenizer.vocabulary.to_dict()
         if self.recipe == "lora":
-            trained = {name for name, p in self.named_parameters() if p.requires_grad}
+            trained = trained_names(self)
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -362,53 +332,10 @@ class LanguageModule(LightningModule):
         self.tokenizer.save_pretrained(folder)
 
 
+def _unchanged(data: Any) -> Any:
+    return data
+
+
 def _differences(first: Vocabulary, second: Vocabulary) -> str:
     left, right = first.to_dict(), second.to_dict()
     return ", ".join(name for name in left if left[name] != right[name])
-
-
-def _build_model(
-    tokenizer: UnifiedTokenizer, backbone: Backbone | str, embeddings: NewEmbeddings, bidirectional_shapes: bool
-) -> KyvoForCausalLM:
-    codebooks = {"image": tokenizer.image_codebook, "shape": tokenizer.shape_codebook}
-    sizes = {f"{name}_code_dim": 0 if book is None else book.shape[1] for name, book in codebooks.items()}
-    config: dict[str, Any] = {
-        "vocabulary": tokenizer.vocabulary.to_dict(),
-        "number_encoding": embeddings.numbers,
-        "number_positions": _number_positions(tokenizer) if embeddings.number_positions == "value" else None,
-        "image_tokens": tokenizer.image_grid[0] * tokenizer.image_grid[1] if embeddings.image_positions else 0,
-        "bidirectional_shapes": bidirectional_shapes,
-        **sizes,
-    }
-    if embeddings.number_scale is not None:
-        config["number_scale"] = embeddings.number_scale
-    if isinstance(backbone, Backbone):
-        model = KyvoForCausalLM.from_scratch(KyvoConfig(**(backbone.to_llama() | config)))
-    else:
-        model = KyvoForCausalLM.from_llama(backbone, config, embeddings.head)
-    model.embedding.scale_projectors(model.config.initializer_range)
-    for name, book in codebooks.items():
-        if book is not None:
-            model.embedding.set_codebook(name, book)
-    return model
-
-
-def _number_positions(tokenizer: UnifiedTokenizer) -> list[float]:
-    values = torch.as_tensor(tokenizer.numbers.values, dtype=torch.float64)
-    steps = [values[first:last].diff() for first, last in tokenizer.numbers.families]
-    finest = min(float(step.min()) for step in steps if len(step))
-    return ((values - values.min()) / finest).tolist()
-
-
-def _add_adapters(model: nn.Module, lora: Lora) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
-    present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        modules_to_save=[part for part in NEW_PARTS if part in present],
-    )
-    inject_adapter_in_model(config, model)

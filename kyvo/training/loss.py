@@ -14,6 +14,9 @@ from torch.nn import functional
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at a time: 64 MiB in float32."""
 
+_TILE_ROWS = 8192
+"""Rows of the head whose gradient stays in the cache."""
+
 
 @dataclass(frozen=True)
 class NumberTargets:
@@ -55,60 +58,95 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        soft: NumberTargets | None,
+        differentiate: bool,
+        each: Tensor | None,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
-        need_hidden, need_head = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        # `needs_input_grad` holds under `no_grad` too.
+        need_hidden, need_head = (differentiate and needed for needed in ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_head = torch.zeros(head.shape, dtype=torch.float32, device=head.device) if need_head else None
+        chunk = min(_chunk_rows(head), max(1, len(hidden)))
+        # Written over by every chunk: fresh pages for each would take a tenth of the time.
+        products = hidden.new_empty(chunk, len(head))
+        probabilities = torch.empty_like(products, dtype=torch.float32)
+        # Cast here, where a float32 head gets its gradient in float32.
+        head = head.to(hidden.dtype)
         for start in range(0, len(hidden), chunk):
-            rows = slice(start, start + chunk)
-            logits = (hidden[rows] @ head.T).float()
-            total += _loss_and_gradient(logits, targets[rows], weights[rows], soft)
-            gradient = logits.to(hidden.dtype)
+            rows = slice(start, min(start + chunk, len(hidden)))
+            logits = torch.mm(hidden[rows], head.T, out=products[: rows.stop - start])
+            scores = torch.log_softmax(logits.float(), -1, out=probabilities[: len(logits)])
+            losses = _losses_and_gradient(scores, targets[rows], soft) * weights[rows]
+            total += losses.sum()
+            if each is not None:
+                each[rows] = losses
+            gradient = scores if logits.dtype == scores.dtype else logits.copy_(scores)
+            scale = weights[rows, None].to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = gradient @ head
+                torch.mm(gradient, head, out=grad_hidden[rows]).mul_(scale)
             if grad_head is not None:
-                grad_head += gradient.T @ hidden[rows]
-        ctx.save_for_backward(grad_hidden, grad_head)
+                _add_product(grad_head, gradient.T, hidden[rows] * scale)
+        ctx.gradients = grad_hidden, grad_head
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad_outputs[0]
-        grad_hidden, grad_head = ctx.saved_tensors
-        return (
-            None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
-            None if grad_head is None else grad_head * scale,
-            None,
-            None,
-            None,
-            None,
-        )
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients of this loss were taken already, and are not kept")
+        # Let go, so that they become the parameters' `.grad` as they are: a copy of the head's would be a second head.
+        grad_hidden, grad_head = ctx.gradients
+        ctx.gradients = None
+        for gradient in (grad_hidden, grad_head):
+            if gradient is not None:
+                gradient.mul_(grad_outputs[0].to(gradient.dtype))
+        return grad_hidden, grad_head, None, None, None, None, None
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None) -> Tensor:
-    """Weighted loss of a chunk of logits `[n, V]`, which become their own gradient."""
-    log_z = logits.logsumexp(dim=-1)
-    loss = log_z - logits.gather(1, targets[:, None])[:, 0]
-    hard = torch.ones_like(log_z)
+def _chunk_rows(head: Tensor) -> int:
+    """Rows of logits held at a time; GPUs have room for more, and take longer to start than to finish so few."""
+    return max(1, CHUNK_ELEMENTS * (8 if head.is_cuda else 1) // len(head))
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add `left @ right` in place to a float32 `total` `[V, D]`, with no temporary of that size."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+        return
+    for part, rows in zip(total.split(_TILE_ROWS), left.split(_TILE_ROWS), strict=True):
+        part += rows @ right
+
+
+def _losses_and_gradient(scores: Tensor, targets: Tensor, soft: NumberTargets | None) -> Tensor:
+    """Losses `[n]` from log-probabilities `[n, V]`, which become the gradient with respect to the logits."""
+    losses = -scores.gather(1, targets[:, None])[:, 0]
+    hard = torch.ones_like(losses)
     if soft is None:
-        logits.sub_(log_z[:, None]).exp_()
+        scores.exp_()
     else:
         span = slice(soft.start, soft.start + len(soft.table))
         rows = ((targets >= span.start) & (targets < span.stop)).nonzero()[:, 0]
         wanted = soft.table[targets[rows] - span.start]
-        loss[rows] = log_z[rows] - (wanted * logits[rows, span]).sum(-1)
-        logits.sub_(log_z[:, None]).exp_()
-        logits[rows, span] -= wanted
+        losses[rows] = -(wanted * scores[rows, span]).sum(-1)
+        scores.exp_()
+        scores[rows, span] -= wanted
         hard[rows] = 0
-    logits.scatter_add_(1, targets[:, None], -hard[:, None])
-    logits.mul_(weights[:, None])
-    return (loss * weights).sum()
+    scores.scatter_add_(1, targets[:, None], -hard[:, None])
+    return losses
 
 
 def weighted_cross_entropy(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, soft: NumberTargets | None = None
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    soft: NumberTargets | None = None,
+    each: Tensor | None = None,
 ) -> Tensor:
     """Sum over positions of weight times cross-entropy, never holding more than `CHUNK_ELEMENTS` logits.
 
@@ -120,6 +158,7 @@ def weighted_cross_entropy(
         targets: Ids to predict `[N]`.
         weights: Their weights `[N]`, float32.
         soft: Soft targets for number tokens, or none.
+        each: Where to leave the weighted loss of each position `[N]`, float32, or nowhere.
 
     Returns:
         A float32 scalar; divide it by the sum of the weights of all ranks and accumulation steps.
@@ -127,10 +166,26 @@ def weighted_cross_entropy(
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         compute = torch.get_autocast_dtype(device)
-        hidden, head = hidden.to(compute), head.to(compute)
-    chunk = max(1, CHUNK_ELEMENTS // head.shape[0])
+        hidden = hidden.to(compute)
     with torch.autocast(device, enabled=False):
-        return _ChunkedCrossEntropy.apply(hidden, head, targets, weights, soft, chunk)
+        return _ChunkedCrossEntropy.apply(hidden, head, targets, weights, soft, torch.is_grad_enabled(), each)
+
+
+def supervised(hidden: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What of a batch the loss is about, gathered before the head.
+
+    Args:
+        hidden: Hidden states `[B, S, D]`.
+        ids: Ids `[B, S]`.
+        weights: Weight of predicting each id `[B, S]`; that of the first is never used.
+
+    Returns:
+        Hidden states `[N, D]` before the ids of positive weight, these ids `[N]` and their weights `[N]`.
+    """
+    # One search for what is supervised: on GPUs each makes the host wait.
+    places = functional.pad(weights[:, 1:] > 0, (0, 1)).flatten().nonzero()[:, 0]
+    before, following = hidden.flatten(0, 1).index_select(0, places), places + 1
+    return before, ids.flatten()[following], weights.flatten()[following]
 
 
 @torch.no_grad()
@@ -145,7 +200,7 @@ def token_scores(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor,
     Returns:
         Negative log-likelihoods `[N]`, float32, and whether each token was the likeliest, bool `[N]`.
     """
-    rows = max(1, CHUNK_ELEMENTS // head.shape[0])
+    rows = _chunk_rows(head)
     losses, right = [hidden.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)]
     for states, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
         logits = (states @ head.T).float()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from kyvo.models.parts import PARTS, part_of
 
 
 @dataclass
@@ -27,6 +29,8 @@ class OptimizerConfig:
         warmup_steps: Steps of linear rise to the peak.
         schedule: `cosine` to zero over the whole run, `trapezoid`: constant, then a linear fall to zero, or `constant`.
         decay: Part of the run, (0, 1], over which the trapezoid falls.
+        lr_factors: Factors of the learning rate for parts of the language model: text, numbers, markers, image, shape,
+            image_positions (embeddings), blocks, adapters, head; 1 where none is given.
     """
 
     name: Literal["adamw", "muon", "paged_adamw_8bit"] = "adamw"
@@ -38,10 +42,14 @@ class OptimizerConfig:
     warmup_steps: int = 100
     schedule: Literal["cosine", "trapezoid", "constant"] = "cosine"
     decay: float = 0.5
+    lr_factors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay should be in (0, 1], not {self.decay}")
+        for part, factor in self.lr_factors.items():
+            if part not in PARTS or factor < 0:
+                raise ValueError(f"lr_factors should be factors >= 0 of {', '.join(PARTS)}; got {part}: {factor}")
 
 
 class JointOptimizer(Optimizer):
@@ -96,17 +104,21 @@ def _is_block_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and ".layers." in name
 
 
-def _groups(named: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    decayed = [p for n, p in named if _decays(n, p)]
-    spared = [p for n, p in named if not _decays(n, p)]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
+    """Parameter groups: one for each learning rate, with decay and without."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        key = not _decays(name, parameter), lr * config.lr_factors.get(part_of(name), 1.0)
+        groups.setdefault(key, []).append(parameter)
+    # Sorted, since a checkpoint knows parameters by their place alone.
+    return [
+        {"params": groups[spared, rate], "lr": rate, "weight_decay": 0.0 if spared else config.weight_decay}
+        for spared, rate in sorted(groups)
+    ]
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     """The optimiser over the parameters of `model` that train; frozen ones are left out.
-
-    AdamW is not fused: Lightning refuses to clip gradients for fused optimisers under autocast, scaler or not.
 
     Raises:
         ValueError: If nothing trains, or torch or bitsandbytes lacks what `config.name` needs.
@@ -116,25 +128,32 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
         raise ValueError("no parameter of the model requires a gradient")
     betas = (config.beta1, config.beta2)
     if config.name == "paged_adamw_8bit":
-        return _paged_adamw(_groups(named, config.weight_decay), config.lr, betas)
+        return _paged_adamw(_groups(named, config, config.lr), betas)
     if config.name == "adamw":
-        return AdamW(_groups(named, config.weight_decay), lr=config.lr, betas=betas)
+        return _fused_adamw(_groups(named, config, config.lr), betas)
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"optimizer muon needs torch >= 2.9, this is {torch.__version__}")
-    matrices = [p for n, p in named if _is_block_matrix(n, p)]
+    matrices = [(n, p) for n, p in named if _is_block_matrix(n, p)]
     rest = [(n, p) for n, p in named if not _is_block_matrix(n, p)]
-    muon = torch.optim.Muon(
-        matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return JointOptimizer([muon, AdamW(_groups(rest, config.weight_decay), lr=config.lr, betas=betas)])
+    muon = torch.optim.Muon(_groups(matrices, config, config.muon_lr), adjust_lr_fn="match_rms_adamw")
+    return JointOptimizer([muon, _fused_adamw(_groups(rest, config, config.lr), betas)])
 
 
-def _paged_adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> Optimizer:
+def _fused_adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> Optimizer:
+    """AdamW that reads and writes each parameter once a step, and is otherwise as any other optimiser."""
+    optimizer = AdamW(groups, betas=betas, fused=True)
+    # It offers to undo a loss scale by itself, inside its step; Lightning then refuses to clip gradients under
+    # autocast, scale or not. Declined, a scaler undoes the scale before, as for every optimiser that isn't fused.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
+
+
+def _paged_adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> Optimizer:
     try:
         from bitsandbytes.optim import PagedAdamW8bit
     except ImportError as error:
         raise ValueError("optimizer paged_adamw_8bit needs `pip install kyvo[bitsandbytes]`") from error
-    return PagedAdamW8bit(groups, lr=lr, betas=betas)
+    return PagedAdamW8bit(groups, betas=betas)
 
 
 def scheduled_optimizer(model: nn.Module, config: OptimizerConfig, total_steps: int) -> OptimizerLRSchedulerConfig:
