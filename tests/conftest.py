@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: where golden data lies, and one thread a process."""
+"""What all tests share: where golden data lies, one thread a process, and no test that is timed."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # Two threads on two busy cores spin against each other and cost more than they give.
 torch.set_num_threads(1)
+
+# How long examples take to draw says how busy the machine is, not whether the code is right.
+settings.register_profile("kyvo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kyvo")
 
 
 @pytest.fixture(scope="session")

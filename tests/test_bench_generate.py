@@ -9,7 +9,20 @@ from kyvo import cli
 from kyvo.bench.generate import bench
 from kyvo.bench.generate_ways import Work
 
-SMALL = ("--hidden_size", "32", "--layers", "1", "--heads", "2", "--key_value_heads", "1", "--batch_size", "2", "--objects", "2")
+SMALL = (
+    "--hidden_size",
+    "32",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--key_value_heads",
+    "1",
+    "--batch_size",
+    "2",
+    "--objects",
+    "2",
+)
 
 
 def test_the_command_line(capsys):
