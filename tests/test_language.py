@@ -5,9 +5,11 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from kyvo.generation.folder import write_extras
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.training.backbone import Backbone, NewEmbeddings
 from kyvo.training.language import LanguageModule, LossConfig
 from kyvo.training.loss import reference_loss
 from kyvo.training.optimizer import OptimizerConfig
@@ -188,3 +190,36 @@ def test_true_half_precision_rounds_the_model_and_not_the_batch():
     trainer.fit(module, DataLoader([batch, batch], batch_size=None))
     assert seen == [torch.float32, torch.float32]
     assert next(module.parameters()).dtype == torch.bfloat16
+
+
+def test_training_starts_from_an_exported_model_but_with_its_own_codebook(tmp_path):
+    """Every weight is the exported one's; the codebook stays that of the tokenizer in use."""
+    tokenizer = UnifiedTokenizer.from_preset("quickstart", image="image_tokenizer_quickstart")
+    exported = LanguageModule(tokenizer, backbone=TINY, total_steps=10)
+    book = exported.model.embedding.parts["image"].codebook.clone()
+    exported.model.embedding.parts["image"].codebook.mul_(2)
+    exported.model.save_pretrained(tmp_path)
+    write_extras(tmp_path, tokenizer, None)
+    fresh = LanguageModule(tokenizer, backbone=TINY, total_steps=10)
+    started = LanguageModule(tokenizer, backbone=TINY, total_steps=10, init=str(tmp_path))
+    weights = exported.model.state_dict()
+    for name, value in started.model.state_dict().items():
+        assert torch.equal(value, book if name.endswith("image.codebook") else weights[name]), name
+    assert not torch.equal(started.model.lm_head.weight, fresh.model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": Backbone(hidden_size=48, layers=2, heads=2)}, "should be .*, is"),
+        ({"backbone": Backbone(hidden_size=32, layers=3, heads=2)}, "other parts"),
+        ({"embeddings": NewEmbeddings(image_positions=False)}, "other parts"),
+    ],
+)
+def test_an_exported_model_of_another_shape_is_no_start(tmp_path, change, message):
+    """The message names what differs."""
+    exported = tiny_module()
+    exported.model.save_pretrained(tmp_path)
+    write_extras(tmp_path, exported.tokenizer, None)
+    with pytest.raises(ValueError, match=message):
+        tiny_module(**change, init=str(tmp_path))

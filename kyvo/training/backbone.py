@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import torch
 
+from kyvo.generation.folder import read_folder
 from kyvo.models.language_model import KyvoConfig, KyvoForCausalLM
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from kyvo.tokenizers.vocabulary import Vocabulary
 
 
 @dataclass
@@ -104,6 +106,37 @@ def build_model(
         if book is not None:
             model.embedding.set_codebook(name, book)
     return model
+
+
+def load_model(model: KyvoForCausalLM, source: str) -> None:
+    """Load the weights of an exported model of the same shape; codebooks stay those of the model's own tokenizers.
+
+    Args:
+        model: Where they go.
+        source: A folder that `kyvo export` wrote, hub id, or the name of a model that ships.
+
+    Raises:
+        ValueError: It has another vocabulary, or other parts; names them with what was expected and found.
+    """
+    found = read_folder(source, torch.float32).model
+    _check_vocabulary(model.vocabulary, found.vocabulary, source)
+    expected, given = model.state_dict(), found.state_dict()
+    if set(expected) != set(given):
+        names = ", ".join(sorted(set(expected) ^ set(given))[:4])
+        raise ValueError(f"{source} has other parts than this model, which has {len(expected)} tensors: {names}, ...")
+    for name, value in given.items():
+        if value.shape != expected[name].shape:
+            sizes = f"{name} should be {list(expected[name].shape)}, is {list(value.shape)}"
+            raise ValueError(f"{source} has another shape than `backbone` and `embeddings` describe: {sizes}")
+    codebooks = {name for name in given if name.endswith(".codebook")}
+    model.load_state_dict({name: expected[name] if name in codebooks else given[name] for name in given})
+
+
+def _check_vocabulary(expected: Vocabulary, found: Vocabulary, source: str) -> None:
+    wanted, given = expected.to_dict(), found.to_dict()
+    wrong = [name for name in wanted if wanted[name] != given.get(name)]
+    if wrong:
+        raise ValueError(f"{source} has another vocabulary than the tokenizer: {', '.join(wrong)} differ")
 
 
 def _number_positions(tokenizer: UnifiedTokenizer) -> list[float]:

@@ -22,7 +22,7 @@ from kyvo.scene import SceneSchema
 from kyvo.tokenizers.tokenizer import Generation, UnifiedTokenizer
 from kyvo.tokenizers.vocabulary import Vocabulary
 from kyvo.training.adapters import Lora, add_adapters
-from kyvo.training.backbone import Backbone, NewEmbeddings, build_model
+from kyvo.training.backbone import Backbone, NewEmbeddings, build_model, load_model
 from kyvo.training.log_steps import LogSteps
 from kyvo.training.loss import NumberTargets, supervised, weighted_cross_entropy
 from kyvo.training.optimizer import OptimizerConfig, scheduled_optimizer
@@ -77,6 +77,8 @@ class LanguageModule(LightningModule):
     Args:
         tokenizer: The unified tokenizer; its vocabulary and the codebooks of images and shapes shape the model.
         backbone: A shape, for random weights, or the folder or hub id of a Llama checkpoint.
+        init: Folder of an exported model, hub id, or the name of one that ships, whose weights training starts from, of
+            the shape that the other arguments describe; default is to start from the backbone alone.
         recipe: `fft` trains everything but the text embeddings, `lora` adapters and the new parts, `scratch`
             everything from random weights.
         total_steps: Optimiser steps of the whole run, which set the schedule (linked to `trainer.max_steps`).
@@ -97,13 +99,14 @@ class LanguageModule(LightningModule):
             probabilities.
 
     Raises:
-        ValueError: If recipe and backbone do not fit together.
+        ValueError: If recipe and backbone do not fit together, or `init` is of another shape.
     """
 
     def __init__(
         self,
         tokenizer: UnifiedTokenizer,
         backbone: Backbone | str = Backbone(),  # noqa: B008
+        init: str | None = None,
         recipe: Recipe = "scratch",
         total_steps: int = 1000,
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
@@ -136,6 +139,8 @@ class LanguageModule(LightningModule):
         self.sampling = sampling
         self.confidences = confidences
         self.model = build_model(tokenizer, backbone, embeddings, bidirectional_shapes)
+        if init is not None:
+            load_model(self.model, init)
         if recipe == "fft":
             self.model.embedding.parts["text"].requires_grad_(train_text_embeddings)
         if recipe == "lora":
