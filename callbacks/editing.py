@@ -17,6 +17,8 @@ from kyvo.workload import Workload
 class Editing(SceneScoring):
     """Jaccard index of edited scenes beside that of leaving the scene as it is; what was done and what was kept."""
 
+    baselines = ("copy_",)
+
     def scores(self, task: Task) -> bool:
         """Instruction tasks that write a scene and were given one."""
         return task.name == "instruction" and "scene" in task.outputs and "scene" in task.inputs

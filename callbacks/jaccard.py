@@ -17,15 +17,15 @@ from kyvo.workload import Workload
 
 
 class Jaccard(SceneScoring):
-    """Jaccard index and what explains it, for every task but edits that writes a scene.
+    """Jaccard index and what explains it, for every task that writes a scene, but edits of a scene that is read.
 
     Shapes that are given by codes are decoded and compared with the shapes that the data's scenes name, which takes the
     tokenizer's shape tokenizer.
     """
 
     def scores(self, task: Task) -> bool:
-        """Tasks that write a scene without an instruction."""
-        return "scene" in task.outputs and task.name != "instruction"
+        """Tasks that write a scene, without an instruction or from a picture alone."""
+        return "scene" in task.outputs and not (task.name == "instruction" and "scene" in task.inputs)
 
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> SceneJaccard:
         """`SceneJaccard` of the data set's schema, `ShapeJaccard` where its objects have shapes."""

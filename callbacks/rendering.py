@@ -11,18 +11,17 @@ from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from callbacks.scoring import SampleScores, Scoring, one_by_one
+from callbacks.picture_scoring import PictureScoring, true_picture
+from callbacks.scoring import SampleScores, one_by_one
 from kyvo.metrics.images import PIXEL_SCORES, CodedRenderingMetrics
 from kyvo.models.perceptual import perceptual_loss
 from kyvo.sample import Sample
-from kyvo.task import Task
-from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule
 from kyvo.workload import Workload
 
 
-class Rendering(Scoring):
+class Rendering(PictureScoring):
     """PSNR, SSIM, L1, L2 and PSNR over objects of generated pictures against the true ones.
 
     Each also against what the image tokenizer makes of the true picture (`psnr_against_vq`), and, beside it, how near
@@ -39,10 +38,6 @@ class Rendering(Scoring):
         named = (*PIXEL_SCORES, "psnr_against_vq")
         self.means = named if self.perceptual is None else (*named, self.perceptual.name)
 
-    def scores(self, task: Task) -> bool:
-        """Tasks that write an image."""
-        return "image" in task.outputs
-
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> CodedRenderingMetrics:
         """`CodedRenderingMetrics`."""
         return CodedRenderingMetrics(self.perceptual)
@@ -51,49 +46,9 @@ class Rendering(Scoring):
         self, metric: Metric, module: LanguageModule, samples: Sequence[Sample], written: Sequence[Generation]
     ) -> SampleScores:
         """Decode and compare."""
-        pictures = decode_pictures(module.tokenizer.image, [one.image for one in written])
-        reconstructions = decode_pictures(module.tokenizer.image, [true_codes(sample) for sample in samples])
-        columns = (pictures, true_pictures(samples), reconstructions, _masks(samples), _boxes(samples))
+        shown = self.pictures(module, samples, written)
+        columns = (shown.generated, shown.true, shown.reconstructed, _masks(samples), _boxes(samples))
         return one_by_one(metric, self.means, *(column.to(module.device) for column in columns))
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------------
-
-
-def true_picture(sample: Sample) -> np.ndarray:
-    """The picture that a sample asks for, uint8 [H, W, 3]; ValueError if it has none."""
-    if sample.written_pixels is None:
-        raise ValueError(f"sample {sample.key!r} has no picture to compare with")
-    return sample.written_pixels
-
-
-def true_pictures(samples: Sequence[Sample]) -> Tensor:
-    """The pictures that samples ask for, float [B, 3, H, W] in [0, 1]; ValueError if one has none."""
-    return torch.from_numpy(np.stack([true_picture(sample) for sample in samples])).movedim(-1, 1).float() / 255
-
-
-def true_codes(sample: Sample) -> np.ndarray:
-    """The codes of the picture that a sample asks for, int64 [N]; ValueError if it has none."""
-    codes = sample.write("image")
-    assert isinstance(codes, np.ndarray)  # what a sample has under this name
-    return codes
-
-
-def decode_pictures(tokenizer: ImageTokenizer | None, codes: Sequence[np.ndarray | None]) -> Tensor:
-    """Pictures of image codes, float [B, 3, H, W] in [0, 1]; black where there are no codes to decode.
-
-    Raises:
-        ValueError: Without an image tokenizer.
-    """
-    if tokenizer is None:
-        raise ValueError("making pictures of codes needs an image tokenizer: set tokenizer.image")
-    height, width = tokenizer.size
-    pictures = torch.zeros(len(codes), 3, height, width)
-    rows = [row for row, one in enumerate(codes) if one is not None]
-    if rows:
-        known = np.stack([one for one in codes if one is not None])
-        pictures[rows] = (tokenizer.decode(torch.from_numpy(known)).cpu() + 1) / 2
-    return pictures
 
 
 # ---- regions --------------------------------------------------------------------------------------------------------

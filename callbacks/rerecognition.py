@@ -10,19 +10,18 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from callbacks.rendering import decode_pictures, true_codes, true_pictures
-from callbacks.scoring import SampleScores, Scoring, one_by_one
+from callbacks.picture_scoring import PictureScoring
+from callbacks.scoring import SampleScores, one_by_one
 from kyvo.metrics.rerecognition import Rerecognition as RerecognitionMetric
 from kyvo.models.recognizer import Recognizer, word_attributes
 from kyvo.sample import Sample
 from kyvo.scene import SceneSchema
-from kyvo.task import Task
 from kyvo.tokenizers.sequence import Generation
 from kyvo.training.language import LanguageModule, TokenBatch
 from kyvo.workload import Workload
 
 
-class Rerecognition(Scoring):
+class Rerecognition(PictureScoring):
     """Attributes read off generated pictures, in the true boxes of the scene's objects, and `scene_success`.
 
     `recognized_shape` and so on are shares of objects, `recognized_object` is of those read rightly in everything, and
@@ -53,10 +52,6 @@ class Rerecognition(Scoring):
         self.apart = apart
         self._earlier: dict[Workload, deque[Tensor]] = {}
 
-    def scores(self, task: Task) -> bool:
-        """Tasks that write an image."""
-        return "image" in task.outputs
-
     def start(self, trainer: Trainer, module: LanguageModule, stage: str) -> None:
         """Make fresh metrics for the data sets that the recogniser fits."""
         super().start(trainer, module, stage)
@@ -80,15 +75,13 @@ class Rerecognition(Scoring):
         """Read generated, true, reconstructed and other samples' pictures."""
         samples = batch.samples[: len(written)]
         boxes, values = self._objects(samples, module.schema_of(batch.workload))
-        true, images = true_pictures(samples), module.tokenizer.image
+        found = self.pictures(module, samples, written)
+        readable = zip(found.generated, written, strict=True)
         pictures: dict[str, Sequence[Tensor | None]] = {
-            "generated": [
-                picture if one.image is not None else None
-                for picture, one in zip(decode_pictures(images, [w.image for w in written]), written, strict=True)
-            ],
-            "true": list(true),
-            "reconstructed": list(decode_pictures(images, [true_codes(sample) for sample in samples])),
-            "shuffled": self._shuffled(batch.workload, true),
+            "generated": [None if one.image is None else picture for picture, one in readable],
+            "true": list(found.true),
+            "reconstructed": list(found.reconstructed),
+            "shuffled": self._shuffled(batch.workload, found.true),
         }
         readings: list[dict[str, Tensor]] = [{} for _ in samples]
         for kind, shown in pictures.items():

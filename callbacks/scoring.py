@@ -33,10 +33,12 @@ class Scoring(Watching, ABC):
         means: Names of scores that are means over samples, for which bootstrap intervals are logged as `NAME_low` and
             `NAME_high`; metrics may bring such intervals of their own.
         ending: What the names of scores end in.
+        baselines: What the names of those scores begin with that do not depend on what was written.
     """
 
     means: Sequence[str] = ()
     ending: str = ""
+    baselines: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.metrics: dict[Workload, Metric | MetricCollection] = {}
@@ -114,7 +116,9 @@ class Scoring(Watching, ABC):
         scores: dict[str, float] = {}
         for workload, metric in self.metrics.items():
             found = {**metric.compute(), **self.intervals[workload].compute()}
-            scores |= {f"{workload.label}/{name}{self.ending}": float(value) for name, value in found.items()}
+            # With an ending scores are bounds of others, and a baseline has none.
+            kept = (name for name in found if not (self.ending and name.startswith(self.baselines)))
+            scores |= {f"{workload.label}/{name}{self.ending}": float(found[name]) for name in kept}
         # A type without samples has no score, and no place in a table.
         scores = {name: value for name, value in scores.items() if not math.isnan(value)}
         if trainer.sanity_checking:

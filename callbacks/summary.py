@@ -9,6 +9,7 @@ from rich.console import Console
 
 from callbacks.scoring import Scoring
 from callbacks.watching import output_folder
+from kyvo.report.metric_names import spoken
 from kyvo.report.table import MetricRow, metric_markdown, metric_table
 
 
@@ -40,9 +41,12 @@ class Headline:
 HEADLINES = (
     Headline("recognition", "jaccard", "recognition: Jaccard"),
     Headline("recognition", "count_accuracy", "recognition: object count"),
+    Headline("recognition", "ap3d_oracle_r", "recognition: AP3D, oracle R"),
+    Headline("recognition", "iou3d_oracle_r", "recognition: IoU3D, oracle R"),
     Headline("question_answering", "accuracy", "questions: accuracy", "majority_baseline", "majority"),
     Headline("instruction", "jaccard", "instructions: Jaccard", "copy_jaccard", "unchanged"),
     Headline("instruction", "edit_success", "instructions: edit done"),
+    Headline("instruction", "relation_satisfied", "instructions: relation holds"),
     Headline("rendering", "psnr", "rendering: PSNR, dB", digits=2),
     Headline("rendering", "object_psnr", "rendering: objects, dB", digits=2),
     Headline("rendering", "ssim", "rendering: SSIM"),
@@ -141,7 +145,7 @@ def _row(
     base = reached.get(f"{stage}/{label}/{line.baseline}") if line.baseline else start.get(name)
     low, high = (reached.get(f"{stage}/{name}_{end}") for end in ("low", "high"))
     return MetricRow(
-        line.label if label == line.task else f"{label}: {line.label.partition(': ')[2]}",
+        line.label if label == line.task else f"{spoken(label)}: {line.label.partition(': ')[2]}",
         reached[f"{stage}/{name}"],
         line.baseline_label if base is not None else "",
         base,

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
@@ -22,8 +22,17 @@ from kyvo.report.metrics_file import COMMANDS, Stage, final_metrics
 
 FORMATS = (".md", ".tex", ".csv", ".png")
 
+_LISTED = 12
+"""Metrics that a message lists."""
 
-def compare(*runs: str, out: Path | None = None, stage: Stage | None = None, metrics: list[str] | None = None) -> None:
+
+def compare(
+    *runs: str,
+    out: Path | None = None,
+    stage: Stage | None = None,
+    metrics: list[str] | None = None,
+    ranks: list[str] | None = None,
+) -> None:
     """Print one table from several runs: what each reached at its last evaluation, the best in bold.
 
     Runs whose saved config.yaml differ in seed_everything alone (and in where they write) share a row, with mean and
@@ -34,15 +43,21 @@ def compare(*runs: str, out: Path | None = None, stage: Stage | None = None, met
         out: Also write the table: .md (Markdown), .tex (LaTeX), .csv (unrounded) or .png (a plot).
         stage: Which evaluation; default is test where all runs have one, else val.
         metrics: Metrics or patterns such as 'recognition/*'; default is the headline metrics.
+        ranks: Scores of samples, or patterns, such as rendering/scene_success: for each, the runs are ranked on every
+            sample of their predictions/, equal ones sharing the best rank, and a column has the mean ranks, 1 best.
 
     Raises:
-        ValueError: No such runs, no metrics, files that cannot be read, or another format.
+        ValueError: No such runs, no metrics, files that cannot be read, or another format; or ranks of runs that were
+            not evaluated on the same samples.
     """
     if out is not None and out.suffix not in FORMATS:
         raise ValueError(f"--out takes a file that ends in {', '.join(FORMATS)}, got {out}")
     found, used = read_runs(runs, stage)
-    table = comparison(found, metrics)
-    Console().print(table.rich(f"{used}: {len(found)} runs"))
+    if ranks:
+        found = with_ranks(found, used, ranks)
+    table, console = comparison(found, metrics), Console()
+    for part in table.parts(console.width):
+        console.print(part.rich(f"{used}: {len(found)} runs"))
     if out is not None:
         write_table(table, out)
 
@@ -151,6 +166,14 @@ def _settings(content: Mapping[str, Any]) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
+def with_ranks(runs: Sequence[Run], stage: Stage, patterns: Sequence[str]) -> list[Run]:
+    """The runs with their mean ranks among what they reached, see `kyvo.sample_ranking.mean_ranks`."""
+    from kyvo.sample_ranking import mean_ranks
+
+    found = mean_ranks([run.folder for run in runs], stage, patterns)
+    return [replace(run, reached={**run.reached, **ranks}) for run, ranks in zip(runs, found, strict=True)]
+
+
 # ---- table ----------------------------------------------------------------------------------------------------------
 
 
@@ -159,15 +182,16 @@ def comparison(runs: Sequence[Run], patterns: Sequence[str] | None = None) -> Co
 
     Args:
         runs: At least one.
-        patterns: Metrics or patterns of them; default is the headline metrics.
+        patterns: Metrics or patterns of them; default is the headline metrics. Mean ranks are always there.
 
     Raises:
         ValueError: A pattern that no run's metrics fit, or no headline metric among them.
     """
     every = list(dict.fromkeys(name for run in runs for name in run.reached))
     names = headlines(every) if patterns is None else _chosen(every, patterns)
+    names += [name for name in every if name.endswith("_rank") and name not in names]
     if not names:
-        raise ValueError(f"none of the headline metrics was logged; choose with --metrics among {', '.join(every)}")
+        raise ValueError(f"none of the headline metrics was logged; choose with --metrics among {_listed(every)}")
     groups = group_seeds(runs)
     titles = _titles(groups)
     return ComparisonTable([_row(title, group, names) for title, group in zip(titles, groups, strict=True)], names)
@@ -176,8 +200,14 @@ def comparison(runs: Sequence[Run], patterns: Sequence[str] | None = None) -> Co
 def _chosen(every: Sequence[str], patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in every):
-            raise ValueError(f"no run has a metric like {pattern!r}, only {', '.join(every)}")
+            raise ValueError(f"no run has a metric like {pattern!r}, only {_listed(every)}")
     return [name for name in every if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a message lists them: not more than fit into a line or two."""
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more (the columns of metrics.csv)" if rest > 0 else "")
 
 
 def group_seeds(runs: Sequence[Run]) -> list[list[Run]]:

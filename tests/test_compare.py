@@ -1,15 +1,20 @@
 """One table of runs: which share a row, what is best, and its formats."""
 
 import csv
+import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from kyvo.compare import compare, comparison, read_runs
 from kyvo.report.comparison import ComparedRun, ComparisonTable, Spread
 from kyvo.report.metric_names import headlines, readings
+from kyvo.sample_ranking import mean_ranks
 
 
 def make_run(folder, seed=0, hidden=64, stage="val", **metrics):
@@ -114,6 +119,68 @@ def test_the_command_prints_and_writes_each_format(runs, capsys, monkeypatch):
     plot = np.asarray(Image.open(runs / "out/table.png").convert("RGB")).astype(int)
     # One bar is the best's.
     assert (np.abs(plot - [78, 121, 167]).sum(-1) == 0).sum() > 1000
+
+
+def evaluated(folder, name, scores, task="3-I", **metrics):
+    """A run with predictions of one task, whose samples a, b, ... have these scores."""
+    run = make_run(folder / name, hidden=len(name), **metrics)
+    lines = [{"key": key, "scores": {"psnr": one, "l1": 1 / one}} for key, one in zip("abcd", scores, strict=False)]
+    place = run / "predictions" / "val"
+    place.mkdir(parents=True)
+    for rank, some in enumerate((lines[:1], lines[1:])):
+        (place / f"{task}.rank{rank}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some))
+    return str(run)
+
+
+def test_runs_are_ranked_on_each_sample(tmp_path, capsys):
+    values = {"x": [1.0, 2.0, 3.0], "yy": [2.0, 2.0, 1.0], "zzz": [0.5, 1.0, 2.0]}
+    runs = [evaluated(tmp_path, name, some, rendering__psnr=20.0) for name, some in values.items()]
+    ranks = mean_ranks([Path(run) for run in runs], "val", ["rendering/*"])
+    # Ranks of a, b and c; two that are equal share the best.
+    expected = {"x": (2, 1, 1), "yy": (1, 1, 3), "zzz": (3, 3, 2)}
+    for found, places in zip(ranks, expected.values(), strict=True):
+        assert found == pytest.approx(dict.fromkeys(("rendering/psnr_rank", "rendering/l1_rank"), sum(places) / 3))
+    compare(*runs, ranks=["rendering/psnr"], out=tmp_path / "table.md")
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0] == "| run | rendering PSNR, dB ↑ | rendering PSNR rank ↓ |"
+    assert "| x | **20.00** | **1.33** |" in table
+    assert "1.33" in capsys.readouterr().out
+
+
+def test_runs_that_cannot_be_ranked_are_named(tmp_path):
+    first = evaluated(tmp_path, "x", [1.0, 2.0], rendering__psnr=20.0)
+    other = evaluated(tmp_path, "yy", [1.0, 2.0, 3.0], rendering__psnr=20.0)
+    third = evaluated(tmp_path, "zzz", [1.0, 2.0], rendering__psnr=20.0)
+    for runs, patterns, message in (
+        ((first,), ["rendering/psnr"], "at least two runs, got 1"),
+        ((first, other), ["rendering/psnr"], r"the same samples: rendering, 'c' is in .*yy and not in .*x"),
+        ((first, third), ["a/psnr"], "no score like 'a/psnr', only rendering/psnr, rendering/l1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(*runs, ranks=patterns)
+    (Path(third) / "predictions/val/3-I.rank0.jsonl").write_text('{"key": "a", "scores": {"psnr": NaN}}\n')
+    with pytest.raises(ValueError, match=r"rank0\.jsonl, line 1, key 'a': expected numbers by name"):
+        compare(first, third, ranks=["rendering/psnr"])
+    (Path(third) / "predictions/val/3-I.rank0.jsonl").write_text('{"key": "b", "scores": {}}\n')
+    with pytest.raises(ValueError, match="holds two samples with the key 'b'"):
+        compare(first, third, ranks=["rendering/psnr"])
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_wide_table_is_printed_in_parts(width):
+    metrics = [f"task{number}/scene_success" for number in range(7)]
+    reached = {name: Spread(0.125, 0.25) for name in metrics}
+    table = ComparisonTable([ComparedRun("one", 3, reached, "a run failed"), ComparedRun("two", 1, reached)], metrics)
+    parts = table.parts(width)
+    assert [name for part in parts for name in part.metrics] == metrics
+    assert [any(row.note for row in part.rows) for part in parts] == [False] * (len(parts) - 1) + [True]
+    for part in parts[:-1]:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(part.rich("title"))
+        text = console.export_text()
+        assert text.count("0.125 ± 0.250") == 2 * len(part.metrics)
+        assert "…" not in text
+    assert len(parts) == {40: 4, 60: 3, 80: 2, 200: 1}[width]
 
 
 def test_bad_runs_are_named(runs):

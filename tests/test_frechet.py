@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
-from kyvo.metrics.frechet import ScriptedFeatures, frechet_distance
+from kyvo.metrics.frechet import FrechetMetrics, ScriptedFeatures, frechet_distance
 from kyvo.score.images import score
 
 
@@ -60,6 +60,21 @@ def test_it_is_what_scipy_says(network):
     assert found == pytest.approx(reference(first, second), rel=1e-4)
     assert found > 0.01
     assert frechet_distance(features, batches[0], batches[0]) == pytest.approx(0, abs=1e-4)
+
+
+def test_generated_and_reconstructed_pictures_are_measured_together(network):
+    made, true, coded = pictures(20, 0), pictures(20, 1, shift=15), pictures(20, 2, shift=10)
+    tensors = [torch.from_numpy(one).movedim(-1, 1).float() / 255 for one in (made, true, coded)]
+    metric = FrechetMetrics(ScriptedFeatures(network))
+    for rows in (slice(0, 1), slice(1, 20)):
+        metric.update(*(one[rows] for one in tensors))
+        if rows.stop == 1:
+            assert all(value.isnan() for value in metric.compute().values())
+    found = metric.compute()
+    assert found["fid"].item() == pytest.approx(reference(made, true), rel=1e-4)
+    assert found["fid_ceiling"].item() == pytest.approx(reference(coded, true), rel=1e-4)
+    metric.reset()
+    assert metric.counts.tolist() == [0, 0, 0]
 
 
 def test_a_network_without_the_option(tmp_path):

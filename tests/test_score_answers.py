@@ -87,7 +87,7 @@ def test_clevrs_questions_are_true_answers(tmp_path):
         ("p.json", '{"answers": []}', "p.json holds no answer"),
         ("p.json", '{"answers": [{"key": "a"}]}', "p.json, answer 0 should be an object"),
         ("p.json", '{"answers": [{"key": "z", "answer": "3"}]}', "p.json answers 'z', which is no question of"),
-        ("p.json", json.dumps({"answers": [{"key": "a", "answer": "3"}] * 2}), "two answers with the key 'a'"),
+        ("p.json", json.dumps({"answers": [{"key": "a", "answer": "3"}] * 2}), "holds two answers with the key 'a'"),
         ("p.jsonl", '{"key": "a", "generated": {"text": 3}}', "line 1, key 'a': 'text' under 'generated'"),
         ("p.jsonl", '{"key": "a", "generated": {}}', "line 1, key 'a': there is no 'text' under 'generated'"),
     ],

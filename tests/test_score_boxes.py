@@ -251,6 +251,9 @@ def test_files_that_are_no_json(tmp_path):
             score(**files, format=format)
     with pytest.raises(ValueError, match="expected a list of detections"):
         read_boxes(files["ground_truth"], [1])
+    files["predictions"].write_text("[]")
+    with pytest.raises(ValueError, match="cut at should be a number, got nan"):
+        score(**files, format="cube-rcnn", cut=math.nan)
     with pytest.raises(ValueError, match="schema should be objectron or arkitscenes"):
         score(**files, schema="clevr")
     with pytest.raises(ValueError, match="schema 'clevr' has no 'category'"):

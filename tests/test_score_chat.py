@@ -7,6 +7,7 @@ import pytest
 
 from kyvo.score import answers, jaccard
 from kyvo.score.chat import described_objects, said_answer, write_prompts
+from kyvo.score.scene_files import read_truths
 
 CUBE = {"size": "large", "color": "red", "material": "metal", "shape": "cube", "3d_coords": [0.1234, 0.0, 0.7]}
 
@@ -46,6 +47,36 @@ def test_prompts_have_examples_and_the_right_picture(roots, tmp_path, task):
         assert Path(picture["path"]) == roots[0] / "images" / f"scene_{index}.png"
         shown = prompt["messages"][1]["content"][0]["path"]
         assert Path(shown).parent == roots[1] / "images"
+
+
+def test_splits_lie_as_in_the_download(roots, tmp_path):
+    root = tmp_path / "clevr"
+    for number, (split, made) in enumerate(zip(("val", "train"), roots, strict=True)):
+        scenes = [json.loads(file.read_text()) for file in sorted((made / "scenes").glob("*.json"))]
+        for name, records in (("scenes", scenes), ("questions", load_questions(made))):
+            for record in records:
+                record["image_filename"] = record["image_filename"].replace("scene", split)
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / f"CLEVR_{split}_{name}.json").write_text(json.dumps({name: records}))
+        (root / "images" / split).mkdir(parents=True)
+        for index in range(2 + 2 * number):
+            (root / "images" / split / f"{split}_{index}.png").touch()
+    output = tmp_path / "prompts.jsonl"
+    for task, key in (("recognition", "val_1"), ("question_answering", "val_1-q0")):
+        made = write_prompts(root, root, output, task=task, split="val", example_split="train", example_images=True)
+        last = lines(output)[-1]
+        assert (made, last["key"]) == ({"prompts": 2}, key)
+        assert Path(last["messages"][-1]["content"][0]["path"]) == root / "images" / "val" / "val_1.png"
+        assert "train_0" in last["messages"][1]["content"][0]["path"]
+    assert len(read_truths(str(root / "scenes")).scenes) == 6
+    with pytest.raises(ValueError, match="holds 2 files of questions: say which by the split"):
+        write_prompts(root, root, output, task="question_answering")
+    # What was written stays as it was.
+    assert len(lines(output)) == 2
+
+
+def load_questions(root):
+    return json.loads((root / "questions.json").read_text())["questions"]
 
 
 def test_examples_are_replies_that_score_full_marks(roots, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kyvo.cli import main
 from kyvo.metrics.bootstrap import interval
 from kyvo.metrics.images import pixel_scores
 from kyvo.score.images import score
@@ -57,6 +58,17 @@ def test_several_models_are_ranked(folders, capsys):
     assert report["ranks"]["ours"]["psnr"]["mean_rank"] == 1
     assert report["ranks"]["theirs"]["ssim"]["mean_rank"] == 2
     assert "ranks (1 is best)" in capsys.readouterr().out
+
+
+def test_the_command_takes_a_folder_or_several_names(folders, capsys):
+    truth = ["--ground-truth", str(folders / "truth")]
+    main(["score", "images", "--predictions", str(folders / "ours"), *truth])
+    assert "scores of 6 pictures" in capsys.readouterr().out
+    main(["score", "images", *(f"{name}={folders / name}" for name in ("ours", "theirs")), *truth])
+    assert "ranks (1 is best)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "images", *truth])
+    assert capsys.readouterr().err.startswith("kyvo: error: expected either --predictions FOLDER")
 
 
 def test_bad_folders_are_named(folders):

@@ -1,6 +1,7 @@
 """Files to numbers: the published scripts' files in both rules, our own lines, detections, and input that is bad."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -240,12 +241,23 @@ def test_bad_lines_are_named(tmp_path, content, message):
         ({"ground_truth": "true", "dimensions_tau": 0.1}, "only boxes"),
         ({"ground_truth": "true", "score_cut": 0.1}, "only detections"),
         ({"ground_truth": "true", "validation_predictions": "v"}, "validation_ground_truth"),
+        (
+            {"ground_truth": "true", "format": "cube-rcnn", "score_cut": 0.1, "validation_predictions": "v"}
+            | {"validation_ground_truth": "g"},
+            "not both",
+        ),
         ({"ground_truth": "true", "taus": [0.1, -1]}, "positive"),
+        ({"ground_truth": "true", "taus": [math.nan]}, "positive"),
+        ({"ground_truth": "true", "taus": [0.1, 0.1]}, "different"),
+        ({"ground_truth": "empty"}, "empty should hold scenes"),
         ({"ground_truth": "nowhere"}, "nowhere"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, options, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     truths(tmp_path / "true", {"a": [CUBE]})
+    (tmp_path / "empty").mkdir()
     with pytest.raises((ValueError, OSError), match=message):
         score("clevr", published(tmp_path / "p.json", [("a", [CUBE])]), **options)
+    with pytest.raises(ValueError, match=r"empty should hold predicted_scenes_empty\.json"):
+        score("clevr", str(tmp_path / "empty"), str(tmp_path / "true"))

@@ -9,6 +9,7 @@ from lightning import Trainer
 
 from callbacks.ceilings import Ceilings
 from callbacks.editing import Editing
+from callbacks.frechet import FrechetDistance
 from callbacks.jaccard import Jaccard
 from callbacks.likelihood import GROUPS, Likelihood, token_groups
 from callbacks.predictions import Predictions
@@ -22,6 +23,7 @@ from kyvo.report.table import metric_markdown
 from kyvo.sample import Sample
 from kyvo.scene import SCHEMAS
 from kyvo.task import Task
+from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.training.language import LanguageModule
 from tests.tiny_world import make_coded_world, tiny_tokenizer
 from tests.worlds import TINY, batch_of, random_sample, tiny_module
@@ -50,12 +52,20 @@ def run(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     callbacks = [
         *(Predictions(str(folder)), Jaccard(), Ceilings(), QuestionAnswering(), Editing(), Likelihood()),
-        *(Rendering(), Rerecognition("recognizer_quickstart", apart=2), Summary(folder=str(folder))),
+        *(Rendering(), Rerecognition("recognizer_quickstart", apart=2), FrechetDistance(_colours(folder))),
+        Summary(folder=str(folder)),
     ]
     trainer = _trainer(folder, callbacks)
     data = ClevrDataModule(root, tiny_tokenizer(), TASKS, eval_batch_size=2)
     trainer.validate(_module(), datamodule=data, verbose=False)
     return {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}, folder
+
+
+def _colours(folder):
+    """A network whose features are the mean colours of a picture."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    torch.jit.script(network).save(str(folder / "colours.pt"))
+    return str(folder / "colours.pt")
 
 
 def _lines(folder, task):
@@ -94,9 +104,14 @@ def test_bounds_stand_beside_what_they_bound(run):
     # A grid of 0.05 moves a place by at most 0.036, well below the mean of the thresholds.
     assert metrics["recognition/jaccard_ceiling"] == 1
     assert 0 < metrics["recognition/location_error_ceiling"] < 0.04
-    assert metrics["instruction/jaccard_ceiling"] == 1
+    assert metrics["instruction/jaccard_ceiling"] == metrics["instruction/edit_success_ceiling"] == 1
+    assert metrics["instruction/preservation_ceiling"] == 1
+    assert "instruction/copy_jaccard" in metrics
+    assert not any("copy" in name and "ceiling" in name for name in metrics)
     assert metrics["rendering/psnr_ceiling"] > metrics["rendering/psnr"] - 10
     assert metrics["rendering/l1_against_vq"] >= 0
+    assert metrics["rendering/fid"] > 0
+    assert metrics["rendering/fid_ceiling"] > 0
     table = (folder / "summary-val.md").read_text()
     assert "ceiling" in table.splitlines()[0]
     assert "success@scene" in table
@@ -111,6 +126,18 @@ def test_a_recogniser_is_calibrated_on_four_kinds_of_picture(run):
     # The world's tokenizer is random: the recogniser sees colours in true pictures alone.
     assert metrics["rendering/recognized_color_true"] > 0.8
     assert metrics["rendering/recognized_color_true"] > metrics["rendering/recognized_color_vq"]
+
+
+def test_pictures_are_decoded_once_for_all_callbacks(root, tmp_path, monkeypatch):
+    decoded, decode = [], ImageTokenizer.decode
+    monkeypatch.setattr(
+        ImageTokenizer, "decode", lambda self, codes: (decoded.append(len(codes)), decode(self, codes))[1]
+    )
+    scored = [Rendering(), Rerecognition("recognizer_quickstart"), FrechetDistance(_colours(tmp_path))]
+    data = ClevrDataModule(root, tiny_tokenizer(), {"3-I": 1.0}, eval_batch_size=2)
+    _trainer(tmp_path, [*scored, Predictions(str(tmp_path))]).validate(_module(), datamodule=data, verbose=False)
+    # What was written and what should have been.
+    assert sum(decoded) == 2 * len(_lines(tmp_path, "3-I"))
 
 
 def test_likelihoods_are_logged_by_part(run):

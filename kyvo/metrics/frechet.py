@@ -5,14 +5,15 @@ B pictures, H and W their height and width, D features.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics import Metric
 
 
 class ScriptedFeatures(nn.Module):
-    """A network from a TorchScript file, as `FrechetInceptionDistance` takes one.
+    """A network from a TorchScript file, as FID takes one.
 
     The usual file is `inception-2015-12-05.pt`, which StyleGAN's authors publish: it scales pictures itself, and gives
     features instead of classes where it is called with `return_features=True`, as is any network that has this option.
@@ -55,6 +56,64 @@ class ScriptedFeatures(nn.Module):
         return found.shape[1]
 
 
+class FrechetMetrics(Metric):
+    """FID of generated pictures, and of what an image tokenizer makes of the true ones; it takes thousands to say much.
+
+    ``compute`` returns ``fid``, of generated against true pictures, and ``fid_ceiling``, of reconstructions against
+    true pictures: what writing the true codes would reach. Both are NaN for fewer than two pictures.
+
+    Args:
+        features: The network.
+        kwargs: options of ``torchmetrics.Metric``.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    counts: Tensor
+    sums: Tensor
+    products: Tensor
+
+    def __init__(self, features: ScriptedFeatures, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.features = features
+        size = features.num_features
+        # Generated, true and reconstructed pictures.
+        self.add_state("counts", torch.zeros(3, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(3, size, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(3, size, size, dtype=torch.double), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, targets: Tensor, reconstructions: Tensor) -> None:
+        """Add pictures: generated, true and reconstructed ones, each float [B, 3, H, W] in [0, 1]."""
+        for row, pictures in enumerate((predictions, targets, reconstructions)):
+            self._add(row, pictures)
+
+    def _add(self, row: int, pictures: Tensor) -> None:
+        found = self.features((255 * pictures).round().byte()).double()
+        self.counts[row] += len(found)
+        self.sums[row] += found.sum(0)
+        self.products[row] += found.T @ found
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scalars listed in the class's description."""
+        return {"fid": self._distance(0), "fid_ceiling": self._distance(2)}
+
+    def _distance(self, row: int) -> Tensor:
+        """Between pictures of a kind and the true ones."""
+        if self.counts[[row, 1]].min() < 2:
+            return self.sums.new_tensor(torch.nan)
+        (mean, spread), (true_mean, true_spread) = (self._gaussian(one) for one in (row, 1))
+        # The trace of the root of a product is the sum of the roots of its eigenvalues.
+        shared = torch.linalg.eigvals(spread @ true_spread).sqrt().real.sum()
+        return (mean - true_mean).square().sum() + spread.trace() + true_spread.trace() - 2 * shared
+
+    def _gaussian(self, row: int) -> tuple[Tensor, Tensor]:
+        """Mean [D] and covariance [D, D] of the features of pictures of a kind."""
+        count, mean = self.counts[row], self.sums[row] / self.counts[row]
+        return mean, (self.products[row] - count * torch.outer(mean, mean)) / (count - 1)
+
+
 def frechet_distance(features: ScriptedFeatures, predictions: Iterable[Tensor], truth: Iterable[Tensor]) -> float:
     """FID between two sets of pictures; it needs thousands of each to say much, and falls with their number.
 
@@ -66,12 +125,12 @@ def frechet_distance(features: ScriptedFeatures, predictions: Iterable[Tensor], 
     Raises:
         ValueError: Fewer than two pictures of either.
     """
-    metric = FrechetInceptionDistance(features)
+    metric = FrechetMetrics(features)
     metric.to(next((one.device for one in features.network.parameters()), torch.device("cpu")))
-    for batches, real in ((predictions, False), (truth, True)):
+    for row, batches in enumerate((predictions, truth)):
         for pictures in batches:
-            metric.update((255 * pictures).round().byte().to(metric.device), real=real)
-    counts = int(metric.fake_features_num_samples), int(metric.real_features_num_samples)
-    if min(counts) < 2:
-        raise ValueError(f"FID compares two or more pictures with two or more, got {counts[0]} and {counts[1]}")
-    return float(metric.compute())
+            metric._add(row, pictures.to(metric.device))
+    made, true = metric.counts[:2].tolist()
+    if min(made, true) < 2:
+        raise ValueError(f"FID compares two or more pictures with two or more, got {made} and {true}")
+    return float(metric._distance(0))

@@ -270,9 +270,9 @@ class SceneJaccard(Metric):
 
 
 def check_taus(taus: Sequence[float]) -> tuple[float, ...]:
-    """Return thresholds as a tuple; ValueError if there is none or one is not positive."""
-    if not taus or min(taus) <= 0:
-        raise ValueError(f"thresholds should be positive numbers, got {list(taus)}")
+    """Return thresholds as a tuple; ValueError if there is none, one is not positive or one comes twice."""
+    if not taus or not all(tau > 0 for tau in taus) or len(set(taus)) != len(taus):
+        raise ValueError(f"thresholds should be different positive numbers, got {list(taus)}")
     return tuple(float(tau) for tau in taus)
 
 

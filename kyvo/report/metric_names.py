@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 HEADLINES = (
     *("jaccard", "ap3d", "ap3d_oracle_r", "iou3d", "iou3d_oracle_r", "shape_iou", "shape_chamfer"),
     *("accuracy", "edit_success", "count_accuracy"),
-    *("scene_success", "recognized_object", "object_psnr", "psnr", "ssim", "image_code_nll"),
+    *("scene_success", "recognized_object", "object_psnr", "psnr", "ssim", "image_code_nll", "fid"),
 )
 """Metrics that are shown first, in this order."""
 
@@ -29,15 +29,20 @@ _LOWER = frozenset(
         "chamfer",
         "rank",
         "pyramid",
+        "weights",
+        "memory",
+        "seconds",
+        "checkpoint",
     )
 )
 _CEILINGS = {"ceiling": "tokenised truth", "vq": "reconstructions", "true": "true pictures"}
 _BASELINES = {"shuffled": "other samples"}
 """What follows a metric's name in those of its ceilings and baselines, and what people read there."""
-_DIGITS = {"psnr": 2, "chamfer": 4, "fid": 2, "perplexity": 2, "rank": 2, "l1": 4, "l2": 4}
+_DIGITS = {"psnr": 2, "chamfer": 4, "fid": 2, "perplexity": 2, "rank": 2, "l1": 4, "l2": 4, "memory": 2, "mb": 1}
 _WRITTEN = {
     **{name: name.upper() for name in ("psnr", "ssim", "lpips", "fid", "nll", "l1", "l2", "f1", "ap", "ap3d", "ar3d")},
     **{"jaccard": "Jaccard", "iou3d": "IoU3D", "iou": "IoU", "chamfer": "Chamfer", "r": "R"},
+    **{"gb": "GB", "mb": "MB"},
 }
 
 
@@ -52,8 +57,8 @@ def higher_is_better(metric: str) -> bool:
 
 
 def digits(metric: str) -> int:
-    """Decimals to show: two for decibels, four for errors of pixels, else three."""
-    return next((_DIGITS[word] for word in _metric(metric).split("_") if word in _DIGITS), 3)
+    """Decimals to show: two for decibels and ranks, four for errors of pixels, else three."""
+    return next((_DIGITS[word] for word in reversed(_metric(metric).split("_")) if word in _DIGITS), 3)
 
 
 def written(metric: str) -> str:
@@ -66,7 +71,7 @@ def written(metric: str) -> str:
     """
     named = re.sub(r"tau(\d+)_(\d+)", r"at \1.\2", _metric(metric))
     words = " ".join(_WRITTEN.get(word, word) for word in named.split("_"))
-    return f"{words}, dB" if "PSNR" in words else words
+    return f"{words}, dB" if "PSNR" in words and not words.endswith(" rank") else words
 
 
 def spoken(label: str) -> str:

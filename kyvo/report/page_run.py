@@ -86,7 +86,7 @@ def read_tasks(folder: Path, schema: SceneSchema | None, images: ImageTokenizer 
     for file in sorted(folder.glob("*.rank*.jsonl")):
         files.setdefault(file.name.rpartition(".rank")[0], []).append(file)
     schemas = {stem: schema or find_schema(some) for stem, some in files.items()}
-    workloads = labelled([_workload(stem, schemas[stem].name) for stem in files])
+    workloads = labelled([workload_of(stem, schemas[stem].name) for stem in files])
     return [
         read_task(workload, schemas[stem], some, images)
         for (stem, some), workload in zip(files.items(), workloads, strict=True)
@@ -100,7 +100,7 @@ def read_task(workload: Workload, schema: SceneSchema, files: list[Path], images
     return TaskResults(workload.label, workload.task, words, named)
 
 
-def _workload(stem: str, schema: str) -> Workload:
+def workload_of(stem: str, schema: str) -> Workload:
     """The workload that a file is called by: a data set may have hyphens, a task has one."""
     *front, left, right = stem.split("-")
     return Workload(Task.parse(f"{left}-{right}"), schema, "-".join(front))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from kyvo.metrics.answers import CLEVR_ANSWERS, AnswerAccuracy
 from kyvo.metrics.jaccard import Rule
 from kyvo.score.chat import read_questions, read_replies, said_answer
-from kyvo.score.json_files import line_files, read_json, read_json_lines
+from kyvo.score.json_files import by_key, line_files, read_json, read_json_lines
 
 _MARKERS = re.compile(r"\[TEXT-START\]|\[TEXT-END\]|<\|end_of_text\|>")
 _UNTYPED = "untyped"
@@ -150,12 +150,13 @@ def read_answers(path: str, side: Literal["generated", "target"]) -> dict[str, A
     place = Path(path)
     if not _is_published(place):
         lines = (line for file in line_files(place) for line in read_json_lines(file))
-        return _by_key([_own_answer(where, line, side) for where, line in lines], path)
+        return by_key([_own_answer(where, line, side) for where, line in lines], path, "answer")
     content = read_json(place)
     if isinstance(content, dict) and "questions" in content:
         questions = read_questions(place)
-        return _by_key([(one["key"], Answer(one["answer"], one["kind"])) for one in questions], path)
-    return _by_key([_published_answer(raw, place, number) for number, raw in enumerate(_list(content, place))], path)
+        return by_key([(one["key"], Answer(one["answer"], one["kind"])) for one in questions], path, "answer")
+    published = [_published_answer(raw, place, number) for number, raw in enumerate(_list(content, place))]
+    return by_key(published, path, "answer")
 
 
 def _list(content: Any, place: Path) -> list[Any]:
@@ -181,17 +182,6 @@ def _own_answer(place: str, line: Mapping[str, Any], side: str) -> tuple[str, An
     return line["key"], Answer(None if text is None else plain(text), str(kind))
 
 
-def _by_key(answers: Iterable[tuple[str, Answer]], path: str) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
-    for key, answer in answers:
-        if key in found:
-            raise ValueError(f"{path} has two answers with the key {key!r}")
-        found[key] = answer
-    if not found:
-        raise ValueError(f"{path} holds no answer")
-    return found
-
-
 def plain(answer: str) -> str:
     """An answer without the markers and white space around it.
 
@@ -204,7 +194,7 @@ def plain(answer: str) -> str:
 def _replies(path: str, answers: Iterable[Answer]) -> dict[str, Answer]:
     """What replies say, in the words of CLEVR's answers and of the true ones."""
     legal = [answer for values in _answers(answers).values() for answer in values]
-    return _by_key([(key, Answer(said_answer(reply, legal))) for key, reply in read_replies(path)], path)
+    return by_key([(key, Answer(said_answer(reply, legal))) for key, reply in read_replies(path)], path, "answer")
 
 
 def pair_answers(given: Mapping[str, Answer], true: Mapping[str, Answer], place: str, truth: str) -> list[Pair]:

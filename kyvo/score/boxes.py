@@ -13,7 +13,7 @@ from kyvo.metrics.box_comparison import Detections, compare, compare_with_oracle
 from kyvo.metrics.detection import MOST, ORACLE, RANGES, THRESHOLDS, AveragePrecision3D, mean_of_known
 from kyvo.metrics.paired_overlap import PairedOverlap
 from kyvo.scene import SceneSchema, get_schema
-from kyvo.score.cube_rcnn import PUBLISHED_CUT, read_boxes
+from kyvo.score.cube_rcnn import PUBLISHED_CUT, check_cut, read_boxes
 from kyvo.score.omni3d import TrueSplit, load_omni3d, schema_name_of, true_split
 from kyvo.score.scene_files import Entry, read_entries, shard_key
 
@@ -59,7 +59,7 @@ def score(
 
     Raises:
         ValueError: Files of another form, predictions for unknown images or two for one, numbers that are missing or
-            not finite: with file, record and reason.
+            not finite: with file, record and reason; or a cut that is no number.
     """
     content = load_omni3d(ground_truth)
     table = get_schema(schema_name_of(content, ground_truth) if schema is None else schema)
@@ -76,7 +76,7 @@ def score(
         "proximity": table.name == "objectron" if proximity is None else proximity,
         **_counts(found, truth),
     }
-    result |= box_scores(found, truth, table["category"].values, bool(result["proximity"]), cut)
+    result |= box_scores(found, truth, table["category"].values, bool(result["proximity"]), check_cut(cut))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

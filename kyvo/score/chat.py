@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from kyvo.score.json_files import line_files, read_json, read_json_lines
 from kyvo.score.scene_files import Entry, gather, read_truths
 
 ChatTask = Literal["recognition", "question_answering"]
+
+_PICTURES = (".png", ".jpg")
 
 _DIGITS = 2
 """Decimals of numbers in examples, those of the paper's number grid."""
@@ -31,6 +34,8 @@ def write_prompts(
     task: ChatTask = "recognition",
     shots: int = 3,
     example_images: bool = False,
+    split: str | None = None,
+    example_split: str | None = None,
 ) -> dict[str, Any]:
     """Write prompts with examples for a vision-language model, one line a scene or question.
 
@@ -39,13 +44,16 @@ def write_prompts(
     `--format chat`.
 
     Args:
-        root: Folder with `scenes/` (a JSON file each) and `images/`; for questions also `questions.json`, as CLEVR's.
+        root: Folder with `scenes/` (a JSON file each, or one of a split), `images/` (or `images/SPLIT/`) and, for
+            questions, `questions.json` or a file in `questions/`, as CLEVR's download has them.
         examples: Such a folder with scenes of the training data.
         output: File of JSON lines to write.
         schema: Schema of the scenes.
         task: `recognition`, or `question_answering` without a scene to help.
         shots: Examples in a prompt, the first ones of their folder.
         example_images: Whether examples come with their pictures; not every model takes several.
+        split: Of a root that holds several, such as val: CLEVR_val_scenes.json and CLEVR_val_questions.json are read.
+        example_split: The same of the examples.
 
     Returns:
         `prompts`, how many.
@@ -54,20 +62,20 @@ def write_prompts(
         ValueError: For files that are not as expected, pictures that are missing, or too few examples.
     """
     table = get_schema(schema)
-    shown = [turn for turn, _ in zip(_turns(examples, table, task), range(shots), strict=False)]
+    shown = list(islice(_turns(examples, table, task, example_split), shots))
     if len(shown) < shots:
         raise ValueError(f"{examples} has {len(shown)} examples, not {shots}")
     head: list[dict[str, Any]] = [{"role": "system", "content": instructions(table, task)}]
     for _, picture, question, reply in shown:
         head.append(_asked(picture if example_images else None, question))
         head.append({"role": "assistant", "content": reply})
-    count = 0
+    lines = [
+        json.dumps({"key": key, "messages": [*head, _asked(picture, question)]})
+        for key, picture, question, _ in _turns(root, table, task, split)
+    ]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as file:
-        for key, picture, question, _ in _turns(root, table, task):
-            file.write(json.dumps({"key": key, "messages": [*head, _asked(picture, question)]}) + "\n")
-            count += 1
-    return {"prompts": count}
+    output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return {"prompts": len(lines)}
 
 
 def instructions(schema: SceneSchema, task: ChatTask) -> str:
@@ -99,14 +107,26 @@ def _asked(picture: Path | None, question: str) -> dict[str, Any]:
     return {"role": "user", "content": text if picture is None else [{"type": "image", "path": str(picture)}, *text]}
 
 
-def _turns(root: Path, schema: SceneSchema, task: ChatTask) -> Iterator[tuple[str, Path, str, str]]:
+def _turns(root: Path, schema: SceneSchema, task: ChatTask, split: str | None) -> Iterator[tuple[str, Path, str, str]]:
     """Key, picture, question and right reply of each prompt that a folder has."""
+    pictures = {file.stem: file for file in sorted((root / "images").rglob("*")) if file.suffix in _PICTURES}
     if task == "recognition":
-        for key, objects in read_truths(str(root / "scenes")).scenes.items():
-            yield key, _picture(root, key), "Describe the 3D scene in this picture.", scene_reply(objects, schema)
+        scenes = root / "scenes" if split is None else root / "scenes" / f"CLEVR_{split}_scenes.json"
+        for key, objects in read_truths(str(scenes)).scenes.items():
+            asked = "Describe the 3D scene in this picture."
+            yield key, _picture(root, pictures, key), asked, scene_reply(objects, schema)
         return
-    for question in read_questions(root / "questions.json"):
-        yield question["key"], _picture(root, question["image"]), question["question"], question["answer"]
+    for question in read_questions(_questions(root, split)):
+        picture = _picture(root, pictures, question["image"])
+        yield question["key"], picture, question["question"], question["answer"]
+
+
+def _questions(root: Path, split: str | None) -> Path:
+    """The file of a folder's questions; ValueError where several are meant."""
+    files = sorted((root / "questions").glob(f"CLEVR_{split or '*'}_questions.json"))
+    if len(files) > 1:
+        raise ValueError(f"{root / 'questions'} holds {len(files)} files of questions: say which by the split")
+    return files[0] if files else root / "questions.json"
 
 
 def scene_reply(objects: Sequence[Any], schema: SceneSchema) -> str:
@@ -129,12 +149,10 @@ def _entry(raw: Any, schema: SceneSchema) -> dict[str, Any]:
     return entry
 
 
-def _picture(root: Path, key: str) -> Path:
-    found = [root / "images" / f"{key}{suffix}" for suffix in (".png", ".jpg")]
-    there = next((path for path in found if path.is_file()), None)
-    if there is None:
-        raise ValueError(f"the picture {found[0]} (or .jpg) is not there")
-    return there
+def _picture(root: Path, pictures: Mapping[str, Path], key: str) -> Path:
+    if key not in pictures:
+        raise ValueError(f"the picture {key}.png (or .jpg) is not in {root / 'images'}")
+    return pictures[key]
 
 
 def read_questions(file: Path) -> list[dict[str, str]]:

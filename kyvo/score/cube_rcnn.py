@@ -91,6 +91,13 @@ def check_boxes(schema: SceneSchema) -> None:
             raise ValueError(f"detections have boxes, schema {schema.name!r} has no {name!r}")
 
 
+def check_cut(cut: float) -> float:
+    """Return a score to cut at; ValueError if it is no number."""
+    if math.isnan(cut):
+        raise ValueError(f"the score to cut at should be a number, got {cut}")
+    return cut
+
+
 def scenes_above(detections: Mapping[int, Sequence[Detection]], cut: float) -> dict[int, Scene]:
     """A scene for each image, of its detections from a score on."""
     return {image: _scene(found, cut) for image, found in detections.items()}

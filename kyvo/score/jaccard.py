@@ -19,7 +19,7 @@ from kyvo.metrics.jaccard import Rule, SceneJaccard, SceneMatcher, check_taus
 from kyvo.metrics.shape_assignment import named_schema
 from kyvo.scene import SceneSchema, get_schema
 from kyvo.score.chat import scene_entries
-from kyvo.score.cube_rcnn import PUBLISHED_CUT, check_boxes, load_detections, scenes_above
+from kyvo.score.cube_rcnn import PUBLISHED_CUT, check_boxes, check_cut, load_detections, scenes_above
 from kyvo.score.official_scenes import ERRORS, official_pairs_of
 from kyvo.score.scene_files import (
     ObjectReader,
@@ -88,6 +88,8 @@ def score(
         raise ValueError("looking for the best cut takes validation_predictions and validation_ground_truth")
     if format != "cube-rcnn" and (score_cut is not None or validation_predictions is not None):
         raise ValueError("only detections (format cube-rcnn) have scores to cut at")
+    if score_cut is not None and validation_predictions is not None:
+        raise ValueError("the cut is either given (score_cut) or looked for (validation_predictions), not both")
     if rule == "official" and format != "chat" and (format == "cube-rcnn" or published_file(predictions) is not None):
         if score_cut is not None or validation_predictions is not None:
             raise ValueError("the published script compares all detections: leave out the cut, or the official rule")
@@ -96,7 +98,7 @@ def score(
         truths = read_truths(truth)
         comparison = _comparison(_named(table, truths), taus, dimensions_tau, rule)
         if format == "cube-rcnn":
-            cut = PUBLISHED_CUT if score_cut is None else score_cut
+            cut = PUBLISHED_CUT if score_cut is None else check_cut(score_cut)
             if validation_predictions is not None and validation_ground_truth is not None:
                 cut = best_cut(comparison, validation_predictions, read_truths(validation_ground_truth))
             [pairs] = detected(comparison, predictions, truths, [cut])

@@ -1,9 +1,11 @@
 """Reading JSON and JSON lines; what is wrong is said with the file's name and the line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Content = TypeVar("Content")
 
 
 def read_json(path: Path) -> Any:
@@ -52,3 +54,24 @@ def line_files(path: Path) -> list[Path]:
     if not found:
         raise ValueError(f"there are no .jsonl files at {path}")
     return found
+
+
+def by_key(found: Iterable[tuple[str, Content]], place: str, noun: str) -> dict[str, Content]:
+    """What was read, by key.
+
+    Args:
+        found: Keys and contents.
+        place: Where they were read.
+        noun: What one of them is called.
+
+    Raises:
+        ValueError: Two have the same key, or there is none.
+    """
+    contents: dict[str, Content] = {}
+    for key, content in found:
+        if key in contents:
+            raise ValueError(f"{place} holds two {noun}s with the key {key!r}")
+        contents[key] = content
+    if not contents:
+        raise ValueError(f"{place} holds no {noun}")
+    return contents

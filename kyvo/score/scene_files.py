@@ -4,14 +4,14 @@ A scene in a file is its key and its objects as JSON; only when both are known t
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kyvo.metrics.criteria import Criterion, Span
 from kyvo.scene import Attribute, Scene, SceneObject, SceneSchema, Value
-from kyvo.score.json_files import line_files, read_json, read_json_lines
+from kyvo.score.json_files import by_key, line_files, read_json, read_json_lines
 from kyvo.score.scene_text import written_objects
 
 
@@ -79,10 +79,16 @@ def read_entries(path: str, schema: SceneSchema) -> list[Entry]:
 
 
 def published_file(path: str) -> Path | None:
-    """The JSON file of the published code that a file's or folder's name stands for; None if it has another format."""
+    """The JSON file of the published code that a file's or folder's name stands for; None if it has another format.
+
+    Raises:
+        ValueError: a folder without predictions.
+    """
     folder = Path(path)
     inside = folder / f"predicted_scenes_{folder.name}.json"
     if folder.is_dir():
+        if not inside.is_file() and not any(folder.glob("*.jsonl")):
+            raise ValueError(f"{path} should hold {inside.name}, or lines of predictions (.jsonl)")
         return inside if inside.is_file() else None
     return None if folder.suffix == ".jsonl" or "*" in folder.name else folder
 
@@ -130,8 +136,9 @@ def read_truths(path: str) -> Truths:
     """Read true scenes.
 
     Args:
-        path: a folder of CLEVR scenes, one JSON file each; ObjaWorld's root, with folders `output-SETUP-large-10K-6`;
-            a JSON file of Omni3D, or of CLEVR with a list under `scenes`; or lines that `callbacks.Predictions` wrote.
+        path: a folder of CLEVR scenes, a JSON file each or a split; ObjaWorld's root, with folders
+            `output-SETUP-large-10K-6`; a JSON file of Omni3D, or of CLEVR with a list under `scenes`; or lines that
+            `callbacks.Predictions` wrote.
 
     Raises:
         ValueError: with the file and what is wrong with it.
@@ -140,16 +147,26 @@ def read_truths(path: str) -> Truths:
     if place.is_dir() and (roots := sorted(place.glob("output-*-large-10K-6"))):
         files = [(root.name.split("-")[1], file) for root in roots for file in sorted(root.glob("scenes/*.json"))]
         named = [(f"{file.stem}.png_{setup}", _read_scene(file)[1]) for setup, file in files]
-        return Truths(path, _by_key(sorted(named, key=lambda one: one[0]), path))
+        return Truths(path, by_key(sorted(named, key=lambda one: one[0]), path, "scene"))
     if place.is_dir() and (scenes := sorted(place.glob("*.json"))):
-        return Truths(path, _by_key([_read_scene(file) for file in scenes], path))
+        return Truths(path, by_key([one for file in scenes for one in _read_file(file)], path, "scene"))
+    if place.is_dir() and not any(place.glob("*.jsonl")):
+        raise ValueError(f"{path} should hold scenes (.json), output-SETUP-large-10K-6 folders, or lines (.jsonl)")
     if place.suffix == ".jsonl" or place.is_dir() or "*" in place.name:
         lines = (line for file in line_files(place) for line in read_json_lines(file))
-        return Truths(path, _by_key([_own_truth(*line) for line in lines], path))
+        return Truths(path, by_key([_own_truth(*line) for line in lines], path, "scene"))
     content = read_json(place)
     if isinstance(content, dict) and "annotations" in content:
         return _omni3d(content, place)
-    return Truths(path, _by_key([_scene_of(raw, place, "") for raw in _scenes(content, place)], path))
+    return Truths(path, by_key([_scene_of(raw, place, "") for raw in _scenes(content, place)], path, "scene"))
+
+
+def _read_file(file: Path) -> list[tuple[str, list[Any]]]:
+    """The scene that a file is, or those of a split, as CLEVR's download has them."""
+    content = read_json(file)
+    if isinstance(content, dict) and isinstance(content.get("scenes"), list):
+        return [_scene_of(raw, file, "") for raw in content["scenes"]]
+    return [_scene_of(content, file, file.stem)]
 
 
 def _read_scene(file: Path) -> tuple[str, list[Any]]:
@@ -165,18 +182,9 @@ def _scene_of(raw: Any, file: Path, default: str) -> tuple[str, list[Any]]:
 
 def _own_truth(place: str, line: Mapping[str, Any]) -> tuple[str, list[Any]]:
     scene = line["target"].get("scene") if isinstance(line.get("target"), dict) else None
+    if scene is None:
+        raise ValueError(f"{place}, key {line['key']!r}: no scene was to be written: take the lines of other tasks")
     return line["key"], _objects(scene, f"{place}, target", line["key"])
-
-
-def _by_key(scenes: Iterable[tuple[str, list[Any]]], place: str) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for key, objects in scenes:
-        if key in found:
-            raise ValueError(f"{place} holds two scenes with the key {key!r}")
-        found[key] = objects
-    if not found:
-        raise ValueError(f"{place} holds no scene")
-    return found
 
 
 def _omni3d(content: Mapping[str, Any], file: Path) -> Truths:
