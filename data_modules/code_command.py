@@ -66,8 +66,8 @@ def code(
     if root is not None and image_tokenizer is not None:
         coding.code(root, image_tokenizer, batch_size, num_workers, accelerator, devices, num_nodes, precision)
     if root is not None and shapes is not None:
-        trainer = coding.coding_trainer(accelerator, devices, num_nodes, precision)
-        code_shapes(root, shapes, ShapeLibrary(latents), trainer)
+        with coding.coding_trainer(accelerator, devices, num_nodes, precision) as trainer:
+            code_shapes(root, shapes, ShapeLibrary(latents), trainer)
     return None
 
 

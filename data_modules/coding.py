@@ -18,11 +18,13 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from data_modules.coding_bar import CodingBar
 from data_modules.index import Index, Shard
 from data_modules.records import CODES
 from data_modules.shards import RawSample, encode_npy, read_shard, rewrite_shard
 from kyvo.tokenizers.images import ImageTokenizer
 from kyvo.tokenizers.pixels import image_batch
+from kyvo.training.quiet import quiet
 
 
 def code(
@@ -49,10 +51,10 @@ def code(
     """
     tokenizer = ImageTokenizer.from_pretrained(image_tokenizer)
     coding = _Coding.of(Path(root), tokenizer, batch_size, num_workers)
-    trainer = coding_trainer(accelerator, devices, num_nodes, precision, _Recoder(coding))
-    trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
-    # Whoever touches the shards next finds them all written.
-    trainer.strategy.barrier()
+    with coding_trainer(accelerator, devices, num_nodes, precision, *coding.callbacks()) as trainer:
+        trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
+        # Whoever touches the shards next finds them all written.
+        trainer.strategy.barrier()
 
 
 def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> None:
@@ -67,23 +69,25 @@ def add_codes(root: Path, tokenizer: ImageTokenizer, batch_size: int = 64) -> No
     coding, device = _Coding.of(root, tokenizer, batch_size, num_workers=0), tokenizer.device
     if not coding.jobs:
         return
-    with lone_trainer(_Recoder(coding)) as trainer:
+    with lone_trainer(*coding.callbacks()) as trainer:
         trainer.predict(ImageCoder(tokenizer), PictureDataModule(coding), return_predictions=False)
     tokenizer.to(device)
 
 
+@contextmanager
 def coding_trainer(
     accelerator: str, devices: int | str, num_nodes: int, precision: str, *callbacks: Callback
-) -> Trainer:
+) -> Iterator[Trainer]:
     """A trainer for coding on as many devices as there are; arguments as Lightning's trainer takes them."""
-    return Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,  # type: ignore[arg-type]
-        callbacks=[*callbacks],
-        **_PLAIN,
-    )
+    with quiet():
+        yield Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,  # type: ignore[arg-type]
+            callbacks=[*callbacks],
+            **_PLAIN,
+        )
 
 
 @contextmanager
@@ -96,7 +100,8 @@ def lone_trainer(*callbacks: Callback) -> Iterator[Trainer]:
     talk, level = logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.pytorch").level
     talk.setLevel(logging.WARNING)
     try:
-        yield Trainer(devices=1, plugins=[LightningEnvironment()], callbacks=[*callbacks], **_PLAIN)
+        with quiet():
+            yield Trainer(devices=1, plugins=[LightningEnvironment()], callbacks=[*callbacks], **_PLAIN)
     finally:
         talk.setLevel(level)
 
@@ -121,6 +126,7 @@ _PLAIN: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
     "enable_model_summary": False,
+    "enable_progress_bar": False,
     "use_distributed_sampler": False,
 }
 
@@ -165,6 +171,14 @@ class _Coding:
         ]
         height, width = tokenizer.size
         return cls(root, jobs, mark, (height, width), batch_size, num_workers)
+
+    def callbacks(self) -> list[Callback]:
+        """What writes the codes, and a bar."""
+        pictures = [
+            sum(count for member, count in job.shard.members.items() if _target(member) is not None)
+            for job in self.jobs
+        ]
+        return [_Recoder(self), CodingBar("coding pictures", pictures, _size)]
 
 
 @dataclass(frozen=True)
@@ -251,9 +265,19 @@ class PictureDataModule(LightningDataModule):
 def _pictures(raw: RawSample) -> Iterator[tuple[str, str]]:
     """Members of a sample that are pictures, and where their codes go."""
     for member in raw.members:
-        stem, _, suffix = member.rpartition(".")
-        if suffix in ("png", "jpg") and stem in CODES:
-            yield member, CODES[stem]
+        target = _target(member)
+        if target is not None:
+            yield member, target
+
+
+def _target(member: str) -> str | None:
+    """Where the codes of a member go; None if it is no picture."""
+    stem, _, suffix = member.rpartition(".")
+    return CODES.get(stem) if suffix in ("png", "jpg") else None
+
+
+def _size(batch: PictureBatch) -> int:
+    return len(batch.images)
 
 
 class ImageCoder(LightningModule):

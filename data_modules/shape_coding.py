@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from rich.progress import track
 from torch.utils.data import DataLoader
 
 from data_modules.coding import hash_of, lone_trainer
+from data_modules.coding_bar import CodingBar
 from data_modules.index import Index, Shard
 from data_modules.records import shape_codes_of, shape_names
 from data_modules.shape_folder import ShapeFile, find_shapes
@@ -148,6 +150,9 @@ def code_shapes(root: Path, tokenizer: "ShapeTokenizer", library: ShapeLibrary, 
     )
     coder = _Coder(tokenizer, library, index.scene_schema.shape)
     if jobs:
+        samples = [shard.samples for _, shard in jobs]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.append(CodingBar("coding shapes of samples", samples, samples.__getitem__))
         trainer.predict(ShapeCoder(root, jobs, mark, coder), JobDataModule(len(jobs)), return_predictions=False)
         trainer.strategy.barrier()
 

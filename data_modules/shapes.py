@@ -14,6 +14,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from data_modules.loading import loader_of
 from data_modules.recipes.shapes import ShapeRecipe, make_shapes
 from data_modules.shape_folder import ShapeFile, ViewFiles, find_shapes
 from data_modules.voxels import SPACE
@@ -238,12 +239,5 @@ class ShapeDataModule(LightningDataModule):
 
     def _loader(self, shapes: ShapeDataset, shuffle: bool) -> DataLoader[SeenShape]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return DataLoader(
-            shapes,
-            self.batch_size,
-            sampler=VisitSampler(shapes, world, rank, shuffle, self.seed),
-            drop_last=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=shape_batch,
-            persistent_workers=self.num_workers > 0,
-        )
+        sampler = VisitSampler(shapes, world, rank, shuffle, self.seed)
+        return loader_of(shapes, self.batch_size, sampler, self.num_workers, shape_batch)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from kyvo.training.checkpoint_files import CheckpointFiles
-from kyvo.training.continuation import CONFIG_KEY, check_same_run, training_config
-from kyvo.training.failures import explained
+from kyvo.training.continuation import CONFIG_KEY, FoundCheckpoint, training_config
 
 
 def test_a_write_that_is_cut_short_leaves_the_older_checkpoint(tmp_path, monkeypatch):
@@ -58,28 +57,11 @@ def test_a_run_is_told_from_others_by_what_it_trains(tmp_path, group, changes, n
 
     torch.save({CONFIG_KEY: json.dumps(training_config(CONFIG)), "global_step": 3}, path)
     changed = training_config(CONFIG | {group: CONFIG[group] | changes})
+    found = FoundCheckpoint.read(path)
+    assert found.steps == 3
     if named is None:
-        assert check_same_run(path, changed) == 3
+        found.check(changed)
     else:
         with pytest.raises(ValueError, match="was left by a run of another config") as error:
-            check_same_run(path, changed)
+            found.check(changed)
         assert named in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), "batch_size lower"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "batch_size"),
-        (MemoryError(), "out of memory (MemoryError)"),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:2"), "another process"),
-        (RuntimeError("Timed out waiting 20000ms for recv operation to complete"), "another process"),
-    ],
-)
-def test_failures_with_a_plain_explanation_have_one(error, words):
-    assert words in explained(error)
-    assert "\n" not in explained(error)
-
-
-def test_other_failures_speak_for_themselves():
-    assert explained(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)")) is None

@@ -34,3 +34,13 @@ def _beneath(name):
 )
 def test_configs_over_the_papers_recipe_are_short(name):
     assert len(Path(cli.find_config(name)).read_text().splitlines()) <= 15 or name == "llama3_2_1b/base"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in cli.config_names() if name.startswith(("image_tok", "llama", "quick", "recog", "shape_"))]
+)
+def test_what_is_broken_off_can_go_on(name):
+    trainer = yaml.safe_load(Path(cli.find_config(name)).read_text()).get("trainer", {})
+    kept = [one["init_args"] for one in trainer.get("callbacks", []) if one["class_path"].endswith("ModelCheckpoint")]
+    beneath = bool(_beneath(name))
+    assert [one["save_last"] for one in kept] == ([] if beneath else [True])

@@ -1,6 +1,5 @@
 """Several sequences in a row: laid out without loss, and trained to the letter as in rows of their own."""
 
-import doctest
 from dataclasses import replace
 from itertools import islice
 
@@ -17,7 +16,6 @@ from data_modules.mixing import Mixture
 from data_modules.stream import BatchStream, Supply
 from kyvo.models.attention import within_sequences
 from kyvo.task import Task
-from kyvo.tokenizers import rows as rows_module
 from kyvo.tokenizers.rows import Rows, share_out
 from kyvo.tokenizers.sequence import TokenSequence
 from kyvo.training.language import LanguageModule
@@ -85,10 +83,6 @@ def test_packed_rows_hold_each_sequence_whole(lengths, width):
     assert not flat[1][~taken].any()
     assert (rows.positions == 0).sum() == len(sequences)
     assert (rows.positions[:, 0] == 0).all()
-
-
-def test_doctests():
-    assert doctest.testmod(rows_module).failed == 0
 
 
 # ---- exactness ------------------------------------------------------------------------------------------------------

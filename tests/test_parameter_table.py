@@ -1,10 +1,7 @@
 """The parameter table: every weight in one part, trained and frozen apart."""
 
-import doctest
-
 from rich.console import Console
 
-from kyvo.models import parts
 from kyvo.models.parts import NEW_PARTS, PARTS, part_of
 from kyvo.training.adapters import Lora
 from kyvo.training.parameter_table import ParameterTable, count_parts, parameter_table
@@ -61,7 +58,3 @@ def test_sums_are_the_last_row():
         console.print(parameter_table(counts))
     last = [line for line in capture.get().splitlines() if "all" in line]
     assert f"{sum(one.trained for one in counts):,}" in last[0]
-
-
-def test_doctests():
-    assert doctest.testmod(parts) == doctest.TestResults(0, 1)

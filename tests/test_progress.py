@@ -115,6 +115,19 @@ def test_bars_of_a_run_without_an_end_have_no_total(monkeypatch):
     assert re.search(r"training .* 7 +.*0:00:01", out.getvalue())
 
 
+def test_bars_leave_room_for_what_a_terminal_echoes(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    display = ProgressDisplay(Console(file=out, width=80))
+    metrics = {f"{name}/loss": 1.0 for name in ("recognition", "rendering", "instruction", "numbers", "markers")}
+    display.train(Standing(7, 10, 0, 1.0))
+    display.logged(Standing(7, 10, 0, 1.0, metrics))
+    display.stop()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    assert "of tokens" in lines[-1]
+    assert max(map(len, lines)) == 78
+
+
 def test_time_left_counts_from_where_this_process_began():
     assert time_text(Standing(step=1100, total=1200, begun=1000, seconds=50)) == "0:00:50, 0:00:50 left"
     assert time_text(Standing(step=1000, total=1200, begun=1000, seconds=5)) == "0:00:05"

@@ -16,9 +16,10 @@ import yaml
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from kyvo import cli
-from kyvo.training.continuation import last_checkpoint_path
+from kyvo.training.continuation import RunConfig, last_checkpoint_path, own_checkpoint
 from kyvo.training.metrics_log import MetricsLog
 from kyvo.training.preemption import PreemptedError, Preemption
 from kyvo.training.sharding import trained_names
@@ -358,9 +359,42 @@ def test_the_last_checkpoint_is_looked_for_where_lightning_puts_it(given, tmp_pa
     assert str(found) == keeping.last_model_path
 
 
-def test_folders_that_are_new_at_every_start_hold_no_last_checkpoint(tmp_path):
+def test_without_loggers_it_lies_in_the_default_folder(tmp_path):
+    keeping = ModelCheckpoint(save_last=True, save_top_k=0, every_n_train_steps=1)
     trainer = Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", callbacks=[ModelCheckpoint(save_last=True)],
-        logger=MetricsLog(tmp_path, "run"), enable_progress_bar=False,
+        default_root_dir=tmp_path, max_steps=1, accelerator="cpu", enable_progress_bar=False, callbacks=[keeping],
+        logger=False, enable_model_summary=False, limit_val_batches=0,
+    )  # fmt: skip
+    found = last_checkpoint_path(trainer)
+    trainer.fit(BoringModel())
+    assert str(found) == keeping.last_model_path
+
+
+def _counted(folder, logger, config, steps):
+    """A start in a folder of its own, version_0, version_1 and so on, that goes on from the start before."""
+    keeping = ModelCheckpoint(save_last=True, save_top_k=0, every_n_train_steps=1)
+    trainer = Trainer(
+        default_root_dir=folder, max_steps=steps, accelerator="cpu", callbacks=[RunConfig(config), keeping],
+        logger=logger(folder, "run"), enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
     )  # fmt: skip
     assert last_checkpoint_path(trainer) is None
+    found = own_checkpoint(trainer, config)
+    trainer.fit(BoringModel(), ckpt_path=None if found is None else found.path)
+    return found
+
+
+@pytest.mark.parametrize("logger", [MetricsLog, TensorBoardLogger])
+def test_a_run_whose_starts_are_counted_goes_on_from_the_newest_of_its_own(tmp_path, logger):
+    starts = [({"lr": 1}, 2), ({"lr": 2}, 5), ({"lr": 1}, 3), ({"lr": 1}, 4), ({"lr": 3}, 1)]
+    found = [_counted(tmp_path, logger, config, steps) for config, steps in starts]
+    versions = [None if one is None else (one.path.parts[-3], one.steps) for one in found]
+    assert versions == [None, None, ("version_0", 2), ("version_2", 3), None]
+
+
+def test_a_run_without_a_last_checkpoint_has_none(tmp_path):
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", callbacks=[ModelCheckpoint()],
+        logger=MetricsLog(tmp_path, "run", version=""), enable_progress_bar=False,
+    )  # fmt: skip
+    assert last_checkpoint_path(trainer) is None
+    assert own_checkpoint(trainer, {}) is None

@@ -1,6 +1,5 @@
 """Published image tokenizers: taming's codes and pixels, checkpoints of other networks, and the command."""
 
-import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from kyvo import cli
 from kyvo.importing import import_image_tokenizer
-from kyvo.models import taming
 from kyvo.models.image_vq import build_vq_model
 from kyvo.models.taming import read_network, read_weights, taming_name, to_vq_model
 from kyvo.tokenizers.images import ImageTokenizer
@@ -114,7 +112,6 @@ def test_every_weight_has_one_name_in_taming(golden: Path):
     names = [taming_name(name, 3) for name in model.state_dict()]
     assert len(set(names)) == len(names)
     assert set(names) == set(read_weights(folder / "taming_tiny.ckpt"))
-    assert doctest.testmod(taming).failed == 0
 
 
 # ---- checkpoints ----------------------------------------------------------------------------------------------------

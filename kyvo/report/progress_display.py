@@ -3,11 +3,12 @@
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TextIO
 
 from rich.columns import Columns
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -99,12 +100,27 @@ class _DetailedProgress(Progress):
     details: Mapping[str, list[str]] = {}
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
+        yield from map(_RoomForEcho, (*super().get_renderables(), *self._rows()))
+
+    def _rows(self) -> Iterable[RenderableType]:
         if self.details:
             rows = Table.grid(padding=(0, 2))
             for name, found in self.details.items():
                 rows.add_row(Text(name, style="dim"), Columns(map(Text, found), padding=(0, 3)))
             yield rows
+
+
+@dataclass(frozen=True)
+class _RoomForEcho:
+    """Something that leaves the last columns free.
+
+    A terminal echoes Ctrl-C as ^C after the last line: without room it would begin another, which nobody takes away.
+    """
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(options.max_width - len("^C")))
 
 
 def _handlers_of(stream: TextIO) -> list[logging.StreamHandler[TextIO]]:

@@ -1,7 +1,5 @@
 """LightningCLI as Kyvo uses it: a tokenizer built once for model and data, and a final evaluation after `fit`."""
 
-import logging
-import warnings
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any, Self
@@ -16,12 +14,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.checkpoint_files import CheckpointFiles
-from kyvo.training.continuation import Resume, RunConfig, check_same_run, last_checkpoint_path, training_config
-from kyvo.training.failures import explained
+from kyvo.training.continuation import Resume, RunConfig, last_checkpoint_path, own_checkpoint, training_config
+from kyvo.training.failures import BUILDING, LOST, MEMORY, explaining
 from kyvo.training.guard import NonFiniteGuard
 from kyvo.training.language import LanguageModule
 from kyvo.training.parameter_table import ParameterTable
 from kyvo.training.preemption import Preemption
+from kyvo.training.quiet import quiet
 from kyvo.training.random_numbers import StepSeed
 from kyvo.training.run_folder import RunFolder
 
@@ -35,31 +34,23 @@ class KyvoCLI(LightningCLI):
     def run(cls, words: list[str]) -> Self:
         """Parse a command line and run its subcommand."""
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        for handler in logging.getLogger("lightning.pytorch").handlers:
-            handler.addFilter(_worth_reading)
-        # The words are those of the command line, with the names of shipped configs made paths.
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-        warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
-        # Evaluations need none of the callbacks that it misses; a run that goes on is compared with its config.
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
-        # Lightning's own use of torch's pytree.
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
-        return cls(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            # A run that is queued again, or tested in its own folder, finds the config that it wrote before.
-            save_config_callback=RunFolder,
-            save_config_kwargs={"overwrite": True, "words": words},
-            # The data modules split samples over ranks themselves, each sample once.
-            trainer_defaults={"use_distributed_sampler": False, "callbacks": [Preemption()]},
-            # The command line says what is wrong in one line, without a page of options before it.
-            parser_kwargs={"exit_on_error": False},
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            args=words,
-        )
+        with quiet():
+            return cls(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                # A run that is queued again, or tested in its own folder, finds the config that it wrote before.
+                save_config_callback=RunFolder,
+                save_config_kwargs={"overwrite": True, "words": words},
+                # The data modules split samples over ranks themselves, each sample once.
+                trainer_defaults={"use_distributed_sampler": False, "callbacks": [Preemption()]},
+                # The command line says what is wrong in one line, without a page of options before it.
+                parser_kwargs={"exit_on_error": False},
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                args=words,
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the tokenizer and the links that keep shared values equal."""
@@ -102,7 +93,8 @@ class KyvoCLI(LightningCLI):
         for logger in loggers if isinstance(loggers, list) else ():
             if logger.class_path.endswith("WandbLogger") and find_spec("wandb") is None:
                 raise ValueError(f"trainer.logger: {logger.class_path} needs `pip install 'kyvo[wandb]'`")
-        super().instantiate_classes()
+        with explaining(BUILDING):
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, whose checkpoints are written whole unless a plugin of the config writes them."""
@@ -121,16 +113,14 @@ class KyvoCLI(LightningCLI):
         # First, so that the others draw what the seed of the step gives.
         self.trainer.callbacks[:0] = [StepSeed(), RunConfig(config)]  # type: ignore[attr-defined]
         path = ckpt_path or self._own_checkpoint(config)
+        kept = self.trainer.checkpoint_callbacks
+        if kept and not any(isinstance(one, ModelCheckpoint) and one.save_last for one in kept):
+            rank_zero_info("kyvo: broken off, this run would start over: no ModelCheckpoint has save_last: true")
         self.trainer.fit(model, ckpt_path=path, weights_only=weights_only is not False, **options)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        try:
+        with explaining(MEMORY, LOST):
             super()._run_subcommand(subcommand)
-        except (RuntimeError, MemoryError) as error:
-            told = explained(error)
-            if told is None:
-                raise
-            raise ValueError(told) from error
 
     def _own_checkpoint(self, config: dict[str, Any]) -> str | None:
         """The last checkpoint of an earlier start of this run, said in one line; None if there is none.
@@ -138,21 +128,23 @@ class KyvoCLI(LightningCLI):
         Raises:
             ValueError: If another run left one in its place.
         """
-        path = last_checkpoint_path(self.trainer)
-        if path is None or not path.exists():
-            return None
         if self.config.fit.resume == "never":
-            rank_zero_info(f"kyvo: starting over; {path} will be overwritten")
+            path = last_checkpoint_path(self.trainer)
+            if path is not None and path.exists():
+                rank_zero_info(f"kyvo: starting over; {path} will be overwritten")
             return None
-        steps, total = check_same_run(path, config), self.trainer.max_steps
-        if 0 <= total <= steps:
+        found, total = own_checkpoint(self.trainer, config), self.trainer.max_steps
+        if found is None:
+            return None
+        if 0 <= total <= found.steps:
             rank_zero_info(
-                f"kyvo: this run is finished, {steps} of {total} steps: nothing is trained, {path} is evaluated again; "
-                "a larger trainer.max_steps trains on, --resume never starts over"
+                f"kyvo: this run is finished, {found.steps} of {total} steps: nothing is trained, {found.path} is "
+                "evaluated again; a larger trainer.max_steps trains on, --resume never starts over"
             )
         else:
-            rank_zero_info(f"kyvo: going on from step {steps}{f' of {total}' if total > 0 else ''}: {path}")
-        return str(path)
+            of_total = f" of {total}" if total > 0 else ""
+            rank_zero_info(f"kyvo: going on from step {found.steps}{of_total}: {found.path}")
+        return str(found.path)
 
     def after_fit(self) -> None:
         """Save the weights that training ended with, and evaluate them with all generated samples.
@@ -172,8 +164,3 @@ class KyvoCLI(LightningCLI):
 def _is_class(config: Any, kind: type) -> bool:
     """Whether what a config builds is of a class."""
     return issubclass(resolve_name(config.class_path), kind)
-
-
-def _worth_reading(record: logging.LogRecord) -> bool:
-    """Whether a message of Lightning's is more than advertising, or word of a default that does not matter here."""
-    return not any(text in record.getMessage() for text in ("Tip:", "`weights_only` was not set"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,22 +75,41 @@ def last_checkpoint_path(trainer: Trainer) -> Path | None:
 
     That is where the first `ModelCheckpoint` with `save_last` puts it, if its folder is the same at every start.
     """
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.save_last:
-            folder = _folder(callback, trainer)
-            if folder is not None:
-                return _last_of(callback, folder)
-    return None
+    callback = _keeping(trainer)
+    folder = None if callback is None else _folder(callback, trainer)
+    return None if callback is None or folder is None else _last_of(callback, folder)
+
+
+def earlier_checkpoints(trainer: Trainer) -> list[Path]:
+    """Last checkpoints of earlier starts, the newest first, where each start has a folder of its own.
+
+    Loggers without a version count their starts (version_0, version_1, ...), and checkpoints without a folder lie
+    beside what they write. These may be of any run that was started in the same place.
+    """
+    callback, logger = _keeping(trainer), next(iter(trainer.loggers), None)
+    if callback is None or logger is None or _folder(callback, trainer) is not None:
+        return []
+    counted = Path(logger.save_dir or trainer.default_root_dir, str(logger.name))
+    found = counted.glob(f"version_*/checkpoints/{callback.CHECKPOINT_NAME_LAST}*{callback.FILE_EXTENSION}")
+    return sorted(found, key=_written, reverse=True)
+
+
+def _keeping(trainer: Trainer) -> ModelCheckpoint | None:
+    """What keeps the last checkpoint of the run."""
+    kept = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.save_last)
+    return next(kept, None)
 
 
 def _folder(callback: ModelCheckpoint, trainer: Trainer) -> Path | None:
-    """The folder that was given, else that beside what the first logger writes; None if it counts its starts."""
+    """The folder that was given, else where Lightning puts it; None if the first logger counts its starts."""
     if callback.dirpath:
         return Path(callback.dirpath)
     logger = next(iter(trainer.loggers), None)
-    if logger is None or logger.save_dir is None or not isinstance(logger.version, str):
+    if logger is None:
+        return Path(trainer.default_root_dir, "checkpoints")
+    if not isinstance(logger.version, str):
         return None
-    return Path(logger.save_dir, str(logger.name), logger.version, "checkpoints")
+    return Path(logger.save_dir or trainer.default_root_dir, str(logger.name), logger.version, "checkpoints")
 
 
 def _last_of(callback: ModelCheckpoint, folder: Path) -> Path:
@@ -97,35 +117,74 @@ def _last_of(callback: ModelCheckpoint, folder: Path) -> Path:
         return Path(callback.last_model_path)
     name, extension = callback.CHECKPOINT_NAME_LAST, callback.FILE_EXTENSION
     # A run that found the name taken has counted on: last-v1.ckpt.
-    found = sorted(folder.glob(f"{name}*{extension}"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else folder / f"{name}{extension}"
+    return max(folder.glob(f"{name}*{extension}"), key=_written, default=folder / f"{name}{extension}")
 
 
-def check_same_run(path: Path, config: Mapping[str, Any]) -> int:
-    """Make sure that a checkpoint is of a run with this config.
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint that a run might go on from.
 
     Args:
-        path: The checkpoint: a file, or the folder of a sharded one.
-        config: What `training_config` returns.
-
-    Returns:
-        Optimiser steps that the run had taken.
-
-    Raises:
-        ValueError: If it is of another run, with the first options that differ and the ways out.
+        path: The file, or the folder of a sharded one.
+        config: What `training_config` returned for its run.
+        steps: Optimiser steps that the run had taken.
     """
-    file = path / "meta.pt" if path.is_dir() else path
-    # Mapped, not read: of gigabytes only the few bytes that are looked at.
-    checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    found = json.loads(checkpoint.get(CONFIG_KEY, "{}"))
-    names = [name for name in sorted({*found, *config}) if found.get(name) != config.get(name)]
-    if names:
-        shown = "; ".join(f"{name}: {found.get(name)!r} then, {config.get(name)!r} now" for name in names[:3])
+
+    path: Path
+    config: Mapping[str, Any]
+    steps: int
+
+    @classmethod
+    def read(cls, path: Path) -> "FoundCheckpoint":
+        """Read what has to be known of it."""
+        file = path / "meta.pt" if path.is_dir() else path
+        # Mapped, not read: of gigabytes only the few bytes that are looked at.
+        contents = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return cls(path, json.loads(contents.get(CONFIG_KEY, "{}")), contents["global_step"])
+
+    def differing(self, config: Mapping[str, Any]) -> list[str]:
+        """Names of the options in which its run differs from one with this config."""
+        return [name for name in sorted({*self.config, *config}) if self.config.get(name) != config.get(name)]
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Make sure that it is of a run with this config.
+
+        Args:
+            config: What `training_config` returns.
+
+        Raises:
+            ValueError: If it is of another run, with the first options that differ and the ways out.
+        """
+        names = self.differing(config)
+        if not names:
+            return
+        shown = "; ".join(f"{name}: {self.config.get(name)!r} then, {config.get(name)!r} now" for name in names[:3])
         more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
         raise ValueError(
-            f"{path} was left by a run of another config ({shown}{more}). Give this run folders of its own "
+            f"{self.path} was left by a run of another config ({shown}{more}). Give this run folders of its own "
             f"(ModelCheckpoint's dirpath and the loggers'), or --resume never to start over and overwrite it, or "
-            f"--ckpt_path {path} to go on from it nonetheless"
+            f"--ckpt_path {self.path} to go on from it nonetheless"
         )
-    steps: int = checkpoint["global_step"]
-    return steps
+
+
+def own_checkpoint(trainer: Trainer, config: Mapping[str, Any]) -> FoundCheckpoint | None:
+    """The last checkpoint that an earlier start of the run left; None if there is none.
+
+    Args:
+        trainer: Its callbacks and loggers say where to look.
+        config: What `training_config` returns.
+
+    Raises:
+        ValueError: If another run left one in its place.
+    """
+    path = last_checkpoint_path(trainer)
+    if path is not None and path.exists():
+        found = FoundCheckpoint.read(path)
+        found.check(config)
+        return found
+    earlier = map(FoundCheckpoint.read, earlier_checkpoints(trainer))
+    return next((one for one in earlier if not one.differing(config)), None)

@@ -1,6 +1,7 @@
 """The guard against steps that would spoil the weights: a loss or gradient that is not finite."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
+
+log = logging.getLogger(__name__)
 
 
 class NonFiniteError(ValueError):
@@ -111,10 +113,11 @@ class NonFiniteGuard(Callback):
         self.skipped += 1
         self.in_a_row += 1
         module.log("train/skipped_steps", float(self.skipped), batch_size=1)
-        rank_zero_warn(
-            f"step {trainer.global_step}: loss or gradient is not finite, the step is skipped ({self.in_a_row} in a "
-            f"row, {self.skipped} in all); its samples are in {path}"
-        )
+        if trainer.is_global_zero:
+            log.warning(
+                "kyvo: step %d: loss or gradient is not finite, the step is skipped (%d in a row, %d in all); its "
+                "samples are in %s", trainer.global_step, self.in_a_row, self.skipped, path,
+            )  # fmt: skip
         if self.in_a_row >= self.limit:
             raise NonFiniteError(
                 f"loss or gradient was not finite in {self.in_a_row} steps in a row, the last of them step "
