@@ -38,9 +38,12 @@ FUNCTIONS = {
     "score shape-tokenizer": ("data_modules.shape_score:score", "voxels, surfaces, views and codes, beside oracles"),
     "score image-tokenizer": ("data_modules.tokenizer_score:score", "pixels, codes, and what is still recognised"),
     "compare": ("kyvo.compare:compare", "one table from several runs: Markdown, LaTeX, CSV, a plot"),
+    "cookbook run": ("kyvo.cookbook.command:run", "a grid of experiments: kyvo cookbook run recipes_mini --jobs 2"),
+    "cookbook table": ("kyvo.cookbook.command:table", "its table in the paper's form, the paper's numbers beside ours"),
     "report": ("kyvo.report.page_run:report", "the page of a finished run, from its folder"),
     "doctor": ("kyvo.doctor:doctor", "what works on this machine, its licences, and what to install for the rest"),
     "export": ("kyvo.export:export", "a trained model as a Hugging Face folder, adapters merged or kept"),
+    "demo": ("kyvo.demo.command:demo", "a page in the browser over one model: recognise, edit, instruct, ask"),
     "bench data": ("data_modules.bench:bench", "speed and memory of streaming, cost of a picture"),
     "bench train": ("kyvo.bench.train:bench", "a training step beside the official way and transformers' own"),
     "bench generate": ("kyvo.bench.generate:bench", "speed of writing, beside the official code's and transformers'"),
@@ -116,7 +119,9 @@ def config_root() -> Path:
 def config_names() -> list[str]:
     """Names that `-c` accepts from any folder."""
     root = config_root()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    # Grids of the cookbook are no configs: they say which configs are run.
+    paths = [path for path in root.rglob("*.yaml") if path.parent != root / "cookbook"]
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in paths)
 
 
 def find_config(name: str) -> str:
@@ -166,7 +171,7 @@ def run_function(name: str, words: list[str]) -> Any:
     listed = [key for key, one in parameters.items() if one.kind is one.VAR_POSITIONAL]
     texts = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
     for key in listed:
-        parser.add_argument(key, nargs="+", type=str, help=texts[key])
+        parser.add_argument(key, nargs="*", default=[], type=str, help=texts[key])
     found = vars(parser.instantiate_classes(parser.parse_args(_spelled(function, words))))
     positional = [word for key in listed for word in found.pop(key)]
     # auto_cli would do the same, but keeps --config from functions that have an argument of that name.

@@ -128,6 +128,7 @@ def _extras() -> Iterator[Backend]:
     yield _blender(part)
     hint = "other quantisers of shapes: pip install vector-quantize-pytorch"
     yield _package(part, "vector-quantize-pytorch", "MIT", hint, "vector_quantize_pytorch")
+    yield _package(part, "gradio", "Apache-2.0", "the page of kyvo demo: pip install 'kyvo[demo]'")
     yield _package(part, "bitsandbytes", "MIT", "8-bit optimisers, CUDA: pip install 'kyvo[bitsandbytes]'")
     hint = "also logs to Weights & Biases (-c loggers/wandb): pip install 'kyvo[wandb]'"
     yield _package(part, "wandb", "MIT", hint)

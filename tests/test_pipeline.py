@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from kyvo import Kyvo
+from kyvo.generation.folder import write_extras
 from kyvo.generation.pictures import read_picture
 from kyvo.generation.sampling import Sampling
 from kyvo.generation.writing import write
@@ -14,23 +15,16 @@ from kyvo.scene import SCHEMAS, Scene
 from kyvo.task import Task
 from kyvo.tokenizers.pixels import image_batch
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from kyvo.training.backbone import Backbone, NewEmbeddings, build_model
+from kyvo.training.backbone import Backbone
 from tests.tiny_world import tiny_tokenizer
-from tests.worlds import TINY, random_sample
+from tests.worlds import random_sample, tiny_kyvo
 
 TASKS = ["3-I", "I-3", "I+3+T-I+3", "3+T-3", "3+I+Q-A"]
 
 
-def _kyvo(tokenizer=None, backbone=TINY, **options):
-    tokenizer = tokenizer or tiny_tokenizer()
-    torch.manual_seed(2)
-    model = build_model(tokenizer, backbone, NewEmbeddings(), bidirectional_shapes=False)
-    return Kyvo(model, tokenizer, **options)
-
-
 @pytest.fixture(scope="module")
 def kyvo():
-    return _kyvo(tasks=TASKS, batch_size=2)
+    return tiny_kyvo(TASKS, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +50,45 @@ def test_every_method_gives_its_types_in_order(kyvo, images, scenes):
     assert kyvo.render([]) == []
 
 
+def test_without_pictures_scenes_are_edited_and_then_rendered(kyvo, scenes):
+    texts = ["remove the cube", "what color is it", "make it red"]
+    chained = kyvo.edit(None, scenes, texts)
+    assert [scene for _, scene in chained] == kyvo.edit_scenes(scenes, texts)
+    for (picture, scene), alone in zip(chained, kyvo.render([scene for _, scene in chained]), strict=True):
+        assert np.array_equal(np.asarray(picture), np.asarray(alone))
+        assert isinstance(scene, Scene)
+    with pytest.raises(ValueError, match="not trained to go from scene \\+ text to scene"):
+        tiny_kyvo(["I+3+T-I+3"]).edit(None, scenes, texts)
+
+
+def test_what_a_model_can_is_asked_in_any_order(kyvo):
+    assert kyvo.can(["image", "scene", "text"], ["text"])
+    assert kyvo.can({"text", "image", "scene"}, {"scene", "image"})
+    assert not kyvo.can(["image", "text"], ["text"])
+    anything = tiny_kyvo()
+    assert anything.can(["image", "text"], ["text"])
+    blind = tiny_kyvo(TASKS, UnifiedTokenizer.from_preset("quickstart"))
+    assert (blind.can(["scene", "text"], ["scene"]), blind.can(["scene"], ["image"])) == (True, False)
+
+
+def test_words_that_the_text_tokenizer_loses_are_named(kyvo, scenes, monkeypatch):
+    assert kyvo.edit_scenes(scenes[:1], ["héllo ☃ \n cube"])
+    text = kyvo.tokenizer.text
+    plain, decode = "remove the snow cube", text.decode
+    monkeypatch.setattr(text, "decode", lambda ids: decode(ids).replace("snow", "<unk>"))
+    with pytest.raises(ValueError, match=r"texts\[0\]: this model's text tokenizer has no tokens for 'snow'"):
+        kyvo.edit_scenes(scenes[:1], [plain])
+
+
+def test_models_that_ship_are_found_by_name(kyvo, tmp_path, monkeypatch, images):
+    kyvo.model.save_pretrained(tmp_path / "mini")
+    write_extras(tmp_path / "mini", kyvo.tokenizer, tuple(TASKS))
+    monkeypatch.setattr("kyvo.assets.ROOT", tmp_path)
+    assert Kyvo.from_pretrained("mini").recognize(images) == kyvo.recognize(images)
+
+
 def test_batches_change_nothing(images, scenes):
-    one_by_one, together = (_kyvo(tasks=TASKS, batch_size=size) for size in (1, 3))
+    one_by_one, together = (tiny_kyvo(TASKS, batch_size=size) for size in (1, 3))
     assert one_by_one.recognize(images) == together.recognize(images)
     for left, right in zip(one_by_one.render(scenes), together.render(scenes), strict=True):
         assert np.array_equal(np.asarray(left), np.asarray(right))
@@ -121,6 +152,7 @@ def test_wrong_inputs_are_refused_by_their_place(kyvo, images, scenes):
         (lambda: kyvo.edit_scenes(scenes[:1], "x"), "texts: expected a list, got one str"),
         (lambda: kyvo.edit_scenes(scenes[:1], [1]), r"texts\[0\]: expected a text, got int"),
         (lambda: kyvo.edit_scenes(scenes[:1], [""]), r"texts\[0\]: expected a text of 1 to 512 tokens, got 0"),
+        (lambda: kyvo.edit_scenes(scenes[:1], ["re\ud800d"]), r"texts\[0\]: .* half of a character"),
         (lambda: kyvo.edit_scenes(scenes[:1], ["what " * 600]), "expected a text of 1 to 512 tokens, got 601"),
         (lambda: kyvo.answer(images, None, ["x"] * 3), "not trained to go from image \\+ text to text, only for 3-I"),
         (lambda: kyvo.reconstruct(images), "needs a shape tokenizer"),
@@ -129,11 +161,11 @@ def test_wrong_inputs_are_refused_by_their_place(kyvo, images, scenes):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(ValueError, match="batch_size should be positive"):
-        _kyvo(batch_size=0)
+        tiny_kyvo(batch_size=0)
 
 
 def test_inputs_longer_than_the_context_are_refused(images, scenes):
-    kyvo = _kyvo(backbone=Backbone(hidden_size=32, layers=1, heads=2, max_positions=24))
+    kyvo = tiny_kyvo(backbone=Backbone(hidden_size=32, layers=1, heads=2, max_positions=24))
     assert len(kyvo.recognize(images[:1])) == 1
     with pytest.raises(ValueError, match=r"input 0 takes \d+ tokens, the model reads less than 24"):
         kyvo.answer(images[:1], scenes[:1], ["what color is it"])
@@ -149,11 +181,11 @@ def test_objects_come_with_confidences_where_asked(kyvo, scenes):
 
 
 def test_models_of_unknown_training_try_everything(images):
-    assert len(_kyvo().answer(images, None, ["what color is it"] * 3)) == 3
+    assert len(tiny_kyvo().answer(images, None, ["what color is it"] * 3)) == 3
 
 
 def test_without_an_image_tokenizer_there_are_no_pictures(scenes, images):
-    kyvo = _kyvo(UnifiedTokenizer.from_preset("quickstart"))
+    kyvo = tiny_kyvo(tokenizer=UnifiedTokenizer.from_preset("quickstart"))
     for call in (lambda: kyvo.render(scenes), lambda: kyvo.recognize(images)):
         with pytest.raises(ValueError, match="no image tokenizer"):
             call()
@@ -164,7 +196,7 @@ def test_shapes_are_reconstructed_as_voxels():
         "quickstart", image=tiny_tokenizer().image, shape="shape_tokenizer_quickstart_64", schema="objaworld-shapes",
         max_objects=2,
     )  # fmt: skip
-    kyvo = _kyvo(tokenizer, sampling=Sampling(temperature=1.0))
+    kyvo = tiny_kyvo(tokenizer=tokenizer, sampling=Sampling(temperature=1.0))
     found = kyvo.reconstruct([np.full((32, 32, 3), level / 8) for level in range(8)])
     assert any(len(scene) for scene, _ in found)
     for scene, slats in found:
@@ -175,7 +207,7 @@ def test_shapes_are_reconstructed_as_voxels():
 
 @pytest.mark.gpu
 def test_everything_moves_to_the_gpu(images, scenes):
-    kyvo = _kyvo(tasks=TASKS).to("cuda")
+    kyvo = tiny_kyvo(TASKS).to("cuda")
     assert kyvo.device.type == "cuda"
     assert len(kyvo.edit(images, scenes, ["remove the cube"] * 3)) == 3
     kyvo.to("cpu")

@@ -5,9 +5,13 @@ import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kyvo import cli
+from kyvo.generation.folder import write_extras
+from tests.worlds import tiny_kyvo
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +47,22 @@ def test_data_commands_run_one_after_the_other(tmp_path, monkeypatch, capfd):
     for words in commands:
         cli.main(words)
     assert "[SCENE-START]" in capfd.readouterr().out
+
+
+def test_the_example_of_the_api_runs(tmp_path, monkeypatch):
+    [example] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "from_pretrained" in block]
+    kyvo = tiny_kyvo()
+    kyvo.model.save_pretrained(tmp_path / "mini")
+    write_extras(tmp_path / "mini", kyvo.tokenizer, ("3-I", "I-3", "I+3+Q-A", "3+T-3"))
+    Image.new("RGB", (48, 40), (90, 120, 150)).save(tmp_path / "scene.png")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(example, found)
+    images, scenes, text = found["images"], kyvo.recognize(found["images"]), "Remove the red cube"
+    assert found["scenes"] == scenes
+    assert np.array_equal(np.asarray(found["pictures"][0]), np.asarray(kyvo.render(scenes)[0]))
+    assert found["edited"][0][1] == kyvo.edit_scenes(scenes, [text])[0]
+    assert found["answers"] == kyvo.answer(images, scenes, ["what color is the sphere"])
 
 
 def test_the_layout_names_every_top_folder():

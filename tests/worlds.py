@@ -4,15 +4,18 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from data_modules.batches import Batch, collate, encode
+from kyvo import Kyvo
 from kyvo.sample import Sample
 from kyvo.scene import SCHEMAS
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
-from kyvo.training.backbone import Backbone, NewEmbeddings
+from kyvo.training.backbone import Backbone, NewEmbeddings, build_model
 from kyvo.training.language import LanguageModule
 from kyvo.workload import Workload
+from tests.tiny_world import tiny_tokenizer
 
 TINY = Backbone(hidden_size=32, layers=2, heads=2)
 CODES = 64
@@ -41,6 +44,20 @@ def random_sample(seed: int, codes: int = 512) -> Sample:
         target_text=rng.choice(["red", "True", "3"]),
         kind="query_color",
     )
+
+
+def tiny_kyvo(tasks: Sequence[str] | None = None, tokenizer: UnifiedTokenizer | None = None, **options) -> Kyvo:
+    """A model of random weights, by default over pictures of 32 x 32 pixels.
+
+    Args:
+        tasks: What it is said to be trained for.
+        tokenizer: Its tokenizer.
+        **options: Of Kyvo, and `backbone`.
+    """
+    tokenizer = tokenizer or tiny_tokenizer()
+    torch.manual_seed(2)
+    model = build_model(tokenizer, options.pop("backbone", TINY), NewEmbeddings(), bidirectional_shapes=False)
+    return Kyvo(model, tokenizer, tasks, **options)
 
 
 def workload(task: Task | str) -> Workload:

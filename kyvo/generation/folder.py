@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM
 
+from kyvo.assets import resolve
 from kyvo.models.language_model import KyvoForCausalLM
 from kyvo.models.plain import from_plain
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
@@ -46,7 +47,7 @@ def read_folder(source: str | Path, dtype: torch.dtype | None = None) -> ModelFo
     """Read a folder that `kyvo export` wrote.
 
     Args:
-        source: The folder, or the id of such a repository on the Hub.
+        source: The folder, the name of a model that ships, or the id of such a repository on the Hub.
         dtype: Type of the weights; by default that of the file.
 
     Raises:
@@ -62,8 +63,9 @@ def read_folder(source: str | Path, dtype: torch.dtype | None = None) -> ModelFo
 
 
 def _local(source: str | Path) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
+    folder = Path(resolve(source))
+    if folder.is_dir():
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -31,16 +31,28 @@ def read_picture(picture: Picture, size: tuple[int, int]) -> np.ndarray:
         ValueError: If it is no picture, has another type, range or layout, or is too small or too large.
     """
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(_bytes(picture))
-    width, height = image.size
+    check_size(*image.size)
+    rgb = image.convert("RGB")
+    if image.size != size[::-1]:
+        rgb = rgb.resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(rgb)
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse pictures that are too small or too large, before their pixels are read.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+
+    Raises:
+        ValueError: With both limits.
+    """
     if min(width, height) < LEAST_SIDE or width * height > MOST_PIXELS:
         raise ValueError(
             f"expected a picture of {LEAST_SIDE} or more pixels a side and {MOST_PIXELS // 10**6} million at most, "
             f"got {width} x {height}"
         )
-    rgb = image.convert("RGB")
-    if (height, width) != size:
-        rgb = rgb.resize(size[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(rgb)
 
 
 def _bytes(picture: np.ndarray | Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 B: inputs of a call, all methods take them together and keep their order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -67,7 +67,7 @@ class Kyvo:
         """Read what `kyvo export` wrote, merged or as an adapter.
 
         Args:
-            folder: The folder, or the id of such a repository on the Hub.
+            folder: The folder, the name of a model that ships (mini), or the id of such a repository on the Hub.
             dtype: Type of the weights; by default that of the file.
             **options: `sampling` and `batch_size`.
 
@@ -89,6 +89,19 @@ class Kyvo:
             if tokenizer is not None:
                 tokenizer.to(device)
         return self
+
+    def can(self, read: Collection[Modality], written: Collection[Modality]) -> bool:
+        """Whether the model was trained for a task, or that is not known.
+
+        Args:
+            read: What it reads, in whatever order.
+            written: What it writes.
+
+        Returns:
+            False also where a picture is read or written and there is no image tokenizer.
+        """
+        pictures = "image" not in (*read, *written) or self.tokenizer.image is not None
+        return pictures and (self.tasks is None or self._trained(read, written) is not None)
 
     # ---- tasks --------------------------------------------------------------------------------------------------
 
@@ -139,12 +152,17 @@ class Kyvo:
         return self._pictures(self._run({"scene": scenes}, ("image",), schema, _codes))
 
     def edit(
-        self, images: Sequence[Picture], scenes: Sequence[Scene], texts: Sequence[str], schema: str | None = None
+        self,
+        images: Sequence[Picture] | None,
+        scenes: Sequence[Scene],
+        texts: Sequence[str],
+        schema: str | None = None,
     ) -> list[tuple[Image.Image, Scene]]:
         """Pictures and scenes changed as instructions say.
 
         Args:
-            images: B pictures.
+            images: B pictures; None edits the scenes alone and then renders them, two tasks one after the other (which
+                the paper's appendix proposes where pictures written by instructions are weak).
             scenes: What they show.
             texts: The instructions, one for each.
             schema: See `recognize`.
@@ -152,6 +170,9 @@ class Kyvo:
         Raises:
             ValueError: If an input is none of these, or the model was not trained for this.
         """
+        if images is None:
+            edited = self.edit_scenes(scenes, texts, schema)
+            return list(zip(self.render(edited, schema), edited, strict=True))
         given: Inputs = {"image": images, "scene": scenes, "text": texts}
         both = self._run(given, ("image", "scene"), schema, lambda one: one)
         return list(zip(self._pictures([_codes(one) for one in both]), map(_scene, both), strict=True))
@@ -243,12 +264,16 @@ class Kyvo:
             symbols: dict[Modality, str] = {"image": "I", "scene": "3", "text": "T"}
             sides = ("+".join(symbols[one] for one in side) for side in (read, written))
             return Task.parse("-".join(sides))
-        for task in self.tasks:
-            if set(task.inputs) == set(read) and set(task.outputs) == set(written):
-                return task
+        task = self._trained(read, written)
+        if task is not None:
+            return task
         known = ", ".join(f"{task.spec} ({task.name})" for task in self.tasks)
         wanted = f"{' + '.join(read)} to {' + '.join(written)}"
         raise ValueError(f"this model was not trained to go from {wanted}, only for {known}")
+
+    def _trained(self, read: Collection[Modality], written: Collection[Modality]) -> Task | None:
+        sides = set(read), set(written)
+        return next((task for task in self.tasks or () if (set(task.inputs), set(task.outputs)) == sides), None)
 
     def _view(self, schema: str | None) -> UnifiedTokenizer:
         return self.tokenizer if schema is None else self.tokenizer.with_schema(schema)
@@ -277,10 +302,23 @@ class Kyvo:
     def _checked_text(self, text: Any, place: str) -> str:
         if not isinstance(text, str):
             raise ValueError(f"{place}: expected a text, got {type(text).__name__}")
-        count = len(self.tokenizer.text.encode(text))
-        if not 0 < count <= MOST_TEXT:
-            raise ValueError(f"{place}: expected a text of 1 to {MOST_TEXT} tokens, got {count}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"{place}: expected a text, got half of a character (a lone surrogate) in it")
+        ids = self.tokenizer.text.encode(text)
+        if not 0 < len(ids) <= MOST_TEXT:
+            raise ValueError(f"{place}: expected a text of 1 to {MOST_TEXT} tokens, got {len(ids)}")
+        lost = self._lost(text, ids)
+        if lost:
+            raise ValueError(f"{place}: this model's text tokenizer has no tokens for {lost}")
         return text
+
+    def _lost(self, text: str, ids: Sequence[int]) -> str:
+        """Words of a text that its ids do not say, quoted; nothing for tokenizers of bytes."""
+        decode = self.tokenizer.text.decode
+        if decode(ids).split() == text.split():
+            return ""
+        words = (word for word in text.split() if decode(self.tokenizer.text.encode(word)).strip() != word)
+        return ", ".join(repr(word) for word in words) or "it as a whole"
 
     def _check_length(self, length: int, sample: Sample) -> None:
         most = self.model.config.max_position_embeddings

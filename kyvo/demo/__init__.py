@@ -1,0 +1,1 @@
+"""A page in the browser over one model: recognise, edit objects, instruct, ask."""
