@@ -19,7 +19,7 @@ class WaitingLoader(Protocol):
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second`, `train/supervised_tokens_per_second` and `train/data_wait`.
+    """Logs `train/step_seconds`, `train/tokens_per_second`, `train/supervised_tokens_per_second`, `train/data_wait`.
 
     Tokens are those of all processes, without padding; the supervised are those that the loss is of. `data_wait` is the
     share of the time, in [0, 1], that this process waited for batches, where the loader tells. Evaluations do not
@@ -31,6 +31,7 @@ class Throughput(Callback):
         self._steps = LogSteps()
         self._tokens = torch.zeros(2, dtype=torch.int64)
         self._start = self._waited = self._evaluation_start = self._evaluated = 0.0
+        self._first = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -57,6 +58,7 @@ class Throughput(Callback):
         # Reading the counts has waited for the device: only now is the time that of the steps.
         seconds = perf_counter() - self._start - self._evaluated
         rates = {"tokens_per_second": tokens / seconds, "supervised_tokens_per_second": supervised / seconds}
+        rates["step_seconds"] = seconds / (trainer.global_step - self._first)
         waited = _waited(trainer)
         if waited is not None:
             rates["data_wait"] = (waited - self._waited) / seconds
@@ -67,6 +69,7 @@ class Throughput(Callback):
         self._tokens.zero_()
         self._waited = _waited(trainer) or 0.0
         self._evaluated = 0.0
+        self._first = trainer.global_step
         self._start = perf_counter()
 
 

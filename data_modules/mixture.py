@@ -3,11 +3,14 @@
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -80,6 +83,12 @@ class DataSet:
     def split(self, stage: str) -> str:
         """The split that a stage reads."""
         return {"train": "train", "val": self.val_split, "test": self.test_split}[stage]
+
+
+def _alone(data: DataSet) -> AbstractContextManager[Any]:
+    """Lets one process at a time make and code a world; what is packed may lie where nothing can be written."""
+    makes = data.make is not None and not Index.is_packed(data.root)
+    return FileLock(Path(data.root) / ".making.lock") if makes else nullcontext()
 
 
 def _check_coder(root: str, kind: str, coded: set[str | None], mine: str) -> None:
@@ -183,9 +192,10 @@ class MixtureDataModule(LightningDataModule):
         for data in self.datasets.values():
             if is_remote(data.root):
                 continue
-            make_unless_packed(data.root, data.make, self.workers)
-            if self.store_codes:
-                self._code(data)
+            with _alone(data):
+                make_unless_packed(data.root, data.make, self.workers)
+                if self.store_codes:
+                    self._code(data)
 
     def _code(self, data: DataSet) -> None:
         """Add codes that are lacking; those of another tokenizer are never replaced unasked: `setup` refuses them."""

@@ -28,6 +28,9 @@ def test_every_start_of_a_run_is_recorded(tmp_path):
     assert (first["status"], first["ended"], first["seed"]) == ("running", None, 0)
     assert (second["status"], second["first_step"], second["last_step"]) == ("finished", 500, 4400)
     assert second["started"] <= second["ended"]
+    # Of a process that has loaded torch.
+    assert first["peak_memory_gb"] is None
+    assert 0.05 < second["peak_memory_gb"] < 100
     assert second["config"] == {"a": 1}
     assert [one.name for one in path.parent.iterdir()] == ["run.json"]
 

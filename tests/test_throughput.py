@@ -67,12 +67,13 @@ def test_rates_are_of_the_batches_since_the_last_log(accumulate, monkeypatch):
         "train/tokens_per_second": sum(int(one.lengths.sum()) for one in batches) / seconds,
         "train/supervised_tokens_per_second": sum(int((one.weights > 0).sum()) for one in batches) / seconds,
         "train/data_wait": 6 / seconds,
+        "train/step_seconds": accumulate * seconds / 2,
     }
 
 
 def test_a_loader_that_does_not_tell_is_not_asked(monkeypatch):
     rates, batches = _rates(monkeypatch, DataLoader)
-    assert set(rates) == {"train/tokens_per_second", "train/supervised_tokens_per_second"}
+    assert set(rates) == {"train/tokens_per_second", "train/supervised_tokens_per_second", "train/step_seconds"}
     assert rates["train/tokens_per_second"] == sum(int(one.lengths.sum()) for one in batches) / 2
 
 

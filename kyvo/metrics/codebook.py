@@ -62,3 +62,23 @@ class CodeUsage(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The scores by name."""
         return usage_scores(self.counts)
+
+
+class FirstCodeUsage(CodeUsage):
+    """Of the first codes of images: `first_code_entropy` in bits, 0 if all begin alike, and `first_code_share`.
+
+    Args:
+        codes: Size K of the codebook.
+        kwargs: Options of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = FirstCodeUsage(4)
+        >>> metric.update(torch.tensor([0, 1, 2, 3]))
+        >>> {name: value.item() for name, value in metric.compute().items()}
+        {'first_code_entropy': 2.0, 'first_code_share': 0.25}
+    """
+
+    def compute(self) -> dict[str, Tensor]:
+        """Entropy, and share of the commonest."""
+        scores = usage_scores(self.counts)
+        return {"first_code_entropy": scores["perplexity"].log2(), "first_code_share": scores["top_code_share"]}

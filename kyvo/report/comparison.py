@@ -143,7 +143,9 @@ class ComparisonTable:
         table.add_column("run", no_wrap=True)
         for label, name in self._headings:
             heading = escape("\n".join(_broken(f"{label} {name}")))
-            table.add_column(heading, justify="right" if label else "left", no_wrap=bool(label))
+            table.add_column(heading, justify="right", no_wrap=True)
+        if self._noted:
+            table.add_column("note")
         for row in self.rows:
             cells = self._cells(row, " ± ", lambda cell: f"[bold]{cell}[/bold]")
             table.add_row(escape(_named(row)), *cells, *map(escape, self._note(row)))
@@ -160,8 +162,9 @@ class ComparisonTable:
         | y | **0.200** |
         """
         headings = self._headings
-        lines = [["run", *(f"{label} {name}".strip() for label, name in headings)]]
-        lines.append([":--", *("--:" if label else ":--" for label, _ in headings)])
+        noted = ["note"] if self._noted else []
+        lines = [["run", *(f"{label} {name}".strip() for label, name in headings), *noted]]
+        lines.append([":--", *["--:"] * len(headings), *[":--"] * len(noted)])
         for row in self.rows:
             lines.append([_named(row), *self._cells(row, " ± ", lambda cell: f"**{cell}**"), *self._note(row)])
         safe = ([cell.replace("|", r"\|") for cell in line] for line in lines)
@@ -170,13 +173,13 @@ class ComparisonTable:
     def latex(self) -> str:
         r"""The table as LaTeX; it needs ``\usepackage{booktabs}``."""
         headings = [(label.translate(_LATEX), name.translate(_LATEX)) for label, name in self._headings]
-        labels = [label for label, _ in headings]
         names = [name.replace("↓", r"$\downarrow$").replace("↑", r"$\uparrow$") for _, name in headings]
+        noted = ["note"] if self._noted else []
         lines = [
-            rf"\begin{{tabular}}{{l{''.join('r' if label else 'l' for label in labels)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(headings)}{'l' * len(noted)}}}",
             r"\toprule",
-            " & ".join(["", *labels]) + r" \\",
-            " & ".join(["run", *names]) + r" \\",
+            " & ".join(["", *(label for label, _ in headings), *([""] if noted else [])]) + r" \\",
+            " & ".join(["run", *names, *noted]) + r" \\",
             r"\midrule",
         ]
         for row in self.rows:
@@ -219,13 +222,13 @@ class ComparisonTable:
 
     @property
     def _headings(self) -> list[tuple[str, str]]:
-        """Label and name of each column but the first; that of notes has no label."""
+        """Label and name of each column between those of runs and notes."""
         found: list[tuple[str, str]] = []
         for metric in self.metrics:
             found.append((spoken(label_of(metric)), _headed(metric)))
             if metric in self.published:
                 found.append(("paper", self.published[metric].heading))
-        return [*found, *([("", "note")] if self._noted else [])]
+        return found
 
     def _cells(self, row: ComparedRun, sign: str, bold: Callable[[str], str]) -> list[str]:
         """The cells of a row, the best in bold, each with the paper's behind it."""

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,9 @@ class RunRecord:
         checkpoint: The one that it went on from, or evaluated.
         first_step: Optimiser steps taken before.
         last_step: Optimiser steps taken in the end.
+        parameters: Weights of the model.
+        trained_parameters: Those that train.
+        peak_memory_gb: Most memory that the first process held: of its GPU, else of the process.
         commit: Git's commit of the code, where it is a checkout; "-dirty" is added if its files were changed.
         versions: Of Python, of the packages that matter and of CUDA.
         machine: Its name, system, processor, cores, memory in GB, and accelerators.
@@ -52,13 +56,17 @@ class RunRecord:
     checkpoint: str | None = None
     first_step: int | None = None
     last_step: int | None = None
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    peak_memory_gb: float | None = None
     commit: str | None = field(default_factory=lambda: commit_of(Path(__file__).parents[1]))
     versions: dict[str, str] = field(default_factory=lambda: installed_versions())
     machine: dict[str, Any] = field(default_factory=lambda: this_machine())
 
     def end(self, status: Status, step: int, error: str | None = None) -> None:
-        """Note how and where it ended."""
+        """Note how and where it ended, and what memory it took."""
         self.status, self.error, self.ended, self.last_step = status, error, _now(), step
+        self.peak_memory_gb = peak_memory_gb()
 
 
 @dataclass
@@ -152,6 +160,17 @@ def this_machine() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "accelerators": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in gpus],
     }
+
+
+def peak_memory_gb() -> float:
+    """Most memory that this process has held so far, in GB: of its GPU where it has used one, else its resident set."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kB, macOS bytes.
+    return round(peak / (1e9 if platform.system() == "Darwin" else 1e6), 3)
 
 
 def _processor() -> str:

@@ -41,6 +41,8 @@ class RunFolder(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin the record: of the first process alone, once."""
+        # Now: later, parameters that are sharded over ranks have other sizes.
+        sizes = [(one.numel(), one.requires_grad) for one in pl_module.parameters()]
         record = RunRecord(
             command=shlex.join(["kyvo", *self.words]),
             seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
@@ -48,6 +50,8 @@ class RunFolder(SaveConfigCallback):
             nodes=trainer.num_nodes,
             precision=str(trainer.precision),
             config=json.loads(self.parser.dump(self.config, format="json", skip_none=False)),
+            parameters=sum(size for size, _ in sizes),
+            trained_parameters=sum(size for size, trains in sizes if trains) if stage == "fit" else None,
         )
         self._file = RunFile(self._folder / "run.json", record)
         self._file.write()
