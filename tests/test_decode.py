@@ -1,10 +1,14 @@
 """Decoding: always well-formed, padding exact, the cache equal to recomputation, sampling within its limits."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from kyvo.generation import block_products
 from kyvo.generation import decode as decoding
+from kyvo.generation.block_products import BlockProducts, copied
 from kyvo.generation.confidence import object_confidences
 from kyvo.generation.decode import decode, generate, pad_left
 from kyvo.generation.sampling import Sampling
@@ -84,7 +88,7 @@ def test_the_cache_gives_what_recomputing_the_whole_sequence_gives(module, spec)
         check_greedy(module.model, grammar, prompt, row)
 
 
-@pytest.mark.parametrize("spec", ["3-I", "I-3"])
+@pytest.mark.parametrize("spec", ["3-I", "I-3", "3+T-3"])
 def test_heads_that_share_keys_and_a_table_of_plain_codes(spec):
     torch.manual_seed(1)
     shared = tiny_module(backbone=Backbone(64, 2, 4, key_value_heads=2), embeddings=decodable()).eval()
@@ -102,19 +106,48 @@ def decodable():
     return NewEmbeddings(image_positions=False)
 
 
-def test_adapters_are_part_of_what_writes(module):
+@pytest.mark.parametrize("spec", ["I-3", "3+T-3"])
+def test_adapters_are_part_of_what_writes(module, spec):
     adapted = tiny_module().eval()
     adapted.model.load_state_dict(module.model.state_dict())
     add_adapters(adapted.model, Lora(rank=2))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.5)
-    grammar = module.tokenizer.grammar(Task.parse("I-3"))
-    prompts = prompts_of(module, "I-3", range(3))
+    grammar = module.tokenizer.grammar(Task.parse(spec))
+    prompts = prompts_of(module, spec, range(3))
+    assert copied(adapted.model.model) is None
     rows = generate(adapted.model.eval(), grammar, prompts)
     for prompt, row in zip(prompts, rows, strict=True):
         check_greedy(adapted.model, grammar, prompt, row)
     assert rows.tolist() != generate(module.model, grammar, prompts).tolist()
+
+
+def test_copies_of_weights_give_what_the_modules_give(module):
+    blocks, hidden = copy.deepcopy(module.model.model), torch.randn(5, 32)
+    block = blocks.layers[0]
+    for norm in (block.input_layernorm, block.post_attention_layernorm):
+        norm.weight.data.uniform_(0.5, 2)
+    own, fast = BlockProducts(block), copied(blocks)[0]
+    with torch.inference_mode():
+        seen = own.project(hidden)[:, :32]
+        torch.testing.assert_close(fast.project(hidden), own.project(hidden), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(fast.join(hidden, seen), own.join(hidden, seen), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(fast.feed(hidden), own.feed(hidden), atol=1e-3, rtol=1e-4)
+
+
+def test_weights_are_copied_only_where_that_is_safe_and_pays(module, monkeypatch):
+    blocks = module.model.model
+    assert [one.index for one in copied(blocks)] == [0, 1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert copied(blocks) is None
+    assert copied(tiny_module().bfloat16().model.model) is None
+    assert copied(tiny_module().to("meta").model.model) is None
+    monkeypatch.setattr(blocks.config, "hidden_act", "gelu")
+    assert copied(blocks) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(block_products, "_MOST_COPIED", sum(one.numel() for one in blocks.layers.parameters()) - 1)
+    assert copied(blocks) is None
 
 
 class Shell(nn.Module):
@@ -160,9 +193,16 @@ def test_confidences_are_those_of_recomputing_the_whole_sequence(module):
         assert all(0 < sure <= 1 for sure in one)
 
 
-def test_under_bfloat16_scores_are_those_of_recomputing(module):
+@pytest.mark.parametrize("weights", [False, True], ids=["autocast", "weights"])
+def test_in_bfloat16_scores_are_those_of_recomputing(module, weights):
     grammar, prompts = module.tokenizer.grammar(Task.parse("3-I")), prompts_of(module, "3-I", range(2))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    if weights:
+        module = copy.deepcopy(module)
+        # Of larger weights bfloat16 makes another model: its own two ways would be far from each other.
+        for parameter in module.parameters():
+            parameter.data.mul_(0.4)
+        module = module.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not weights):
         found = decode(module.model, grammar, prompts, scored=True)
         for prompt, row, scores in zip(prompts, found.ids, found.log_probabilities, strict=True):
             taken = recomputed(module.model, grammar, prompt, row).gather(-1, row[:, None])[:, 0]
@@ -189,9 +229,9 @@ def test_sentences_that_have_ended_leave_and_change_nothing(module, monkeypatch)
 def test_what_is_forced_is_read_along(module, monkeypatch):
     task = Task.parse("I-3")
     runs = []
-    run = decoding.CachedBlocks.__call__
+    run = decoding.CachedBlocks.step
     monkeypatch.setattr(
-        decoding.CachedBlocks, "__call__", lambda self, vectors: runs.append(vectors.shape[1]) or run(self, vectors)
+        decoding.CachedBlocks, "step", lambda self, vectors: runs.append(vectors.shape[1]) or run(self, vectors)
     )
     written = generate(module.model, module.tokenizer.grammar(task), prompts_of(module, "I-3", [0]))[0]
     objects = len(module.tokenizer.decode(task, written.numpy()).scene)

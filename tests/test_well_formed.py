@@ -2,10 +2,13 @@
 
 import random
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kyvo.generation.decode import generate
 from kyvo.generation.sampling import Sampling
@@ -16,13 +19,15 @@ from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.backbone import NewEmbeddings, build_model
 from tests.test_grammar import walk
+from tests.test_task import OFFICIAL
 from tests.worlds import TINY
 
-SPECS = ("3-I", "I-3", "I+3+T-I+3", "I+3+Q-A", "3+T-3", "3-T+3+I")
+SPECS = ("3-I", "I-3", "I+3+T-I+3", "I+3+Q-A", "3+T-3", "3+I+T-3+I", "3-T+3+I")
 SAMPLING = Sampling(temperature=1.5)
 CODES = 12
 
 
+@cache
 def model_of(schema):
     """A tokenizer with a grid of its own for every quantity, and a model of large random weights."""
     tokenizer = UnifiedTokenizer.from_preset(
@@ -44,11 +49,13 @@ def samples_of(tokenizer, count):
     return [replace(sample, scene=rng.choice(scenes), image=noise.integers(0, 16, 12)) for _ in range(count)]
 
 
-def check(schema, spec, count):
+def check(schema, spec, count, sampling=SAMPLING, seed=0):
+    """Write so many outputs, of which each has to be a whole one; returns their texts."""
     tokenizer, model = model_of(schema)
+    torch.manual_seed(seed)
     task = Task.parse(spec)
     texts = set()
-    for written in write(model, tokenizer, task, samples_of(tokenizer, count), SAMPLING):
+    for written in write(model, tokenizer, task, samples_of(tokenizer, count), sampling):
         assert written.malformed == 0
         assert ("image" in task.outputs) == (written.image is not None)
         if written.image is not None:
@@ -61,20 +68,37 @@ def check(schema, spec, count):
             assert tokenizer.codec.decode(tokenizer.codec.encode(written.scene)[1:-1]) == (written.scene, 0)
         assert ("text" in task.outputs) == (written.text is not None)
         texts.add(written.text)
-    assert len(texts) > 1 or "text" not in task.outputs
+    return texts
 
 
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_a_few_outputs(schema, spec):
-    check(schema, spec, 6)
+    assert (len(check(schema, spec, 6)) > 1) == ("text" in Task.parse(spec).outputs)
+
+
+@settings(max_examples=40)
+@given(
+    schema=st.sampled_from(sorted(SCHEMAS)),
+    spec=st.sampled_from(sorted(OFFICIAL)),
+    sampling=st.builds(
+        Sampling,
+        temperature=st.floats(0.1, 8),
+        top_k=st.integers(0, 4),
+        top_p=st.floats(0.1, 1),
+        hypotheses=st.integers(1, 3),
+    ),
+    seed=st.integers(0, 2**31),
+)
+def test_any_official_task_however_it_is_sampled(schema, spec, sampling, seed):
+    check(schema, spec, 2, sampling, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_a_thousand_outputs(schema, spec):
-    check(schema, spec, 1000)
+    assert (len(check(schema, spec, 1000)) > 1) == ("text" in Task.parse(spec).outputs)
 
 
 def test_answers_are_closed():

@@ -12,6 +12,7 @@ from torch import Tensor
 from kyvo.generation.cached_blocks import CachedBlocks
 from kyvo.generation.choices import Choices
 from kyvo.generation.sampling import Sampling
+from kyvo.models.attention import input_shape_spans, within_spans
 from kyvo.models.language_model import KyvoForCausalLM
 from kyvo.tokenizers.grammar import Grammar
 from kyvo.tokenizers.grammar_steps import Candidates, GrammarStep
@@ -122,6 +123,14 @@ def decode(
     return rows.decoded()
 
 
+def _seen_together(model: KyvoForCausalLM, ids: Tensor) -> Tensor | None:
+    """Codes of shapes that are read and see each other in both directions, bool `[B, 1, P, P]`, where they do."""
+    if not model.config.bidirectional_shapes:
+        return None
+    words = model.vocabulary
+    return within_spans(input_shape_spans(ids, words.shape_range, words.bos, words.marker("[OUTPUT-START]")))
+
+
 @dataclass
 class _Written:
     """What a step wrote in the rows `[R]` that were left."""
@@ -148,13 +157,15 @@ class _Rows:
         model, copies = self.model, self.sampling.hypotheses
         device = model.lm_head.weight.device
         ids, mask = pad_left([prompt.to(device) for prompt in self.prompts], model.config.pad_token_id)
-        last, read = model.read(ids, mask, (mask.cumsum(dim=-1) - 1).clamp(min=0))
-        length = self.grammar.max_length
-        self.blocks = CachedBlocks(model.model, read, mask.bool(), length, copies, self.compiled)
-        self.hidden = last[:, -1].repeat_interleave(copies, dim=0)
+        padding, length = (mask == 0).sum(dim=-1), self.grammar.max_length
+        self.blocks = CachedBlocks(model.model, padding, ids.shape[1], length, self.compiled)
+        self.hidden = self.blocks.read(model.embedding(ids), _seen_together(model, ids))
+        self.images_seen = model.embedding.is_image(ids).sum(dim=-1)
         self.unread: list[Tensor] = []
-        self.images_seen = model.embedding.is_image(ids).sum(dim=-1).repeat_interleave(copies)
-        self.rows = torch.arange(len(self.hidden), device=device)
+        self.rows = torch.arange(len(ids), device=device)
+        if copies > 1:
+            self._keep(self.rows.repeat_interleave(copies))
+            self.rows = torch.arange(len(self.rows), device=device)
         self.state = torch.full_like(self.rows, self.grammar.start)
         self.next = self.grammar.next.to(device)
         # A sentence that has ended has a mask of its own, which forbids nothing: what it writes is replaced by padding.
@@ -192,7 +203,7 @@ class _Rows:
             return torch.zeros_like(self.rows), zeros if scored else None
         # Reading is put off until there is a choice: what the grammar forces is read along with what comes before.
         if self.unread:
-            self.hidden = self.blocks(torch.stack(self.unread, dim=1))
+            self.hidden = self.blocks.step(torch.stack(self.unread, dim=1))
             self.unread = []
         logits = choices.bind(choices.score(self.hidden), self.state, self.mask_of)
         return self.sampling.choose(logits, self.generator), logits.log_softmax(dim=-1) if scored else None
@@ -219,10 +230,14 @@ class _Rows:
         going = (self.state != self.grammar.final).nonzero()[:, 0]
         # Copying the cache costs about a step. A CUDA graph is bound to the number of rows.
         if len(going) and 2 * len(going) <= len(self.rows) and not self.compiled:
-            self.blocks.keep(going)
-            self.hidden, self.unread = self.hidden[going], [one[going] for one in self.unread]
-            self.rows, self.state, self.images_seen = self.rows[going], self.state[going], self.images_seen[going]
+            self._keep(going)
+            self.state = self.state[going]
         return len(going)
+
+    def _keep(self, rows: Tensor) -> None:
+        self.blocks.keep(rows)
+        self.hidden, self.unread = self.hidden[rows], [one[rows] for one in self.unread]
+        self.rows, self.images_seen = self.rows[rows], self.images_seen[rows]
 
     def decoded(self) -> Decoded:
         """All that was written."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
+
+from kyvo.generation.huge_pages import roomy_zeros
 
 
 class KeyValues:
@@ -16,43 +17,45 @@ class KeyValues:
     It has what attention layers of transformers call of a cache.
 
     Args:
-        read: Keys and values of the prompts.
         width: W.
-        copies: How many rows go on from each prompt, next to each other.
+        device: Where.
 
     Attributes:
         places: Where new positions go, int64 [M] on the device: a step that moves them needs no other program.
         stop: How many columns attention sees.
     """
 
-    def __init__(self, read: Cache, width: int, copies: int = 1) -> None:
-        self.keys = [_room(layer.keys, width, copies) for layer in read.layers]
-        self.values = [_room(layer.values, width, copies) for layer in read.layers]
-        self.places = torch.zeros(0, dtype=torch.long, device=self.keys[0].device)
-        self.stop = width
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.width, self.stop = width, 0
+        self.places = torch.zeros(0, dtype=torch.long, device=device)
+        self.held: list[Tensor] = []
+
+    def write(self, new: Tensor, layer_idx: int) -> Tensor:
+        """Write new keys and values `[2, B, H, M, C]` of a block; returns all that attention sees `[2, B, H, stop, C]`.
+
+        Keys or values of a whole batch are one run of heads: their first two dimensions can be viewed as one.
+        """
+        if layer_idx == len(self.held):
+            self.held.append(self._room(new))
+        held = self.held[layer_idx]
+        held.index_copy_(3, self.places, new.to(held.dtype))
+        return held[:, :, :, : self.stop]
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write new positions `[B, H, M, C]` of a block; returns all that attention sees `[B, H, stop, C]`."""
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys.index_copy_(2, self.places, key.to(keys.dtype))
-        values.index_copy_(2, self.places, value.to(values.dtype))
-        return keys[:, :, : self.stop], values[:, :, : self.stop]
+        """As `write` of new keys and of new values `[B, H, M, C]`; returns each `[B, H, stop, C]`."""
+        keys, values = self.write(torch.stack([key.to(value.dtype), value]), layer_idx)
+        return keys, values
+
+    def _room(self, new: Tensor) -> Tensor:
+        shape = (*new.shape[:3], self.width, new.shape[4])
+        # Attention is in float32 on CPUs whatever the weights are: converting once here saves converting at every step.
+        return roomy_zeros(shape, torch.float32) if new.device.type == "cpu" else new.new_zeros(shape)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the rows, int64 [rows]."""
-        self.keys = [one[rows] for one in self.keys]
-        self.values = [one[rows] for one in self.values]
+        """Go on with some of the rows, int64 [rows], each as often as it is named."""
+        self.held = [one[:, rows] for one in self.held]
 
     def fix_addresses(self) -> None:
         """Promise the compiler that the buffers stay where they are: else a CUDA graph would copy them each step."""
-        for one in (*self.keys, *self.values):
+        for one in self.held:
             torch._dynamo.mark_static_address(one)
-
-
-def _room(found: Tensor, width: int, copies: int) -> Tensor:
-    rows, heads, length, size = found.shape
-    # Attention is in float32 on CPUs whatever the weights are: converting once here saves converting at every step.
-    dtype = torch.float32 if found.device.type == "cpu" else found.dtype
-    room = torch.zeros(rows * copies, heads, width, size, dtype=dtype, device=found.device)
-    room[:, :, :length] = found.repeat_interleave(copies, dim=0)
-    return room

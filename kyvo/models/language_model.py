@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -173,24 +173,6 @@ class KyvoForCausalLM(LlamaForCausalLM):
         run = _compiled_run() if self.compiled else _run
         return run(self.model, vectors, mask, position_ids)
 
-    def read(self, ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> tuple[Tensor, Cache]:
-        """Read prompts: their hidden states `[B, S, D]`, normalised, and the keys and values that what follows sees.
-
-        Args:
-            ids: Ids `[B, S]`, padded on the left.
-            attention_mask: Which of them are real `[B, S]`.
-            position_ids: Positions `[B, S]`.
-        """
-        vectors, cache = self.embedding(ids), DynamicCache(config=self.config)
-        output = self.model(
-            inputs_embeds=vectors,
-            attention_mask=self._mask(ids, vectors, attention_mask, position_ids, cache),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        return output.last_hidden_state, cache
-
     def recompute_blocks(self) -> None:
         """Keep the inputs of the blocks alone for the backward pass, which computes each block again."""
         # transformers 5.17 lacks the new name, 5.23 warns of the old one.
@@ -245,10 +227,9 @@ class KyvoForCausalLM(LlamaForCausalLM):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        images_seen: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Llama's forward; `images_seen` `[B]` counts the image codes that `past_key_values` already holds.
+        """Llama's forward; where codes carry a vector for their place in an image, for whole sequences only.
 
         Raises:
             ValueError: With `bidirectional_shapes`: vectors without the ids that say which of them are codes of shapes,
@@ -257,7 +238,7 @@ class KyvoForCausalLM(LlamaForCausalLM):
         if input_ids is None and self.config.bidirectional_shapes:
             raise ValueError("bidirectional_shapes needs input_ids, which say what is the code of a shape")
         if inputs_embeds is None:
-            inputs_embeds = self.embedding(input_ids, images_seen)
+            inputs_embeds = self.embedding(input_ids)
         if input_ids is not None:
             attention_mask = self._mask(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
         return super().forward(
