@@ -12,7 +12,7 @@ import yaml
 from kyvo.cli import config_root, find_config
 from kyvo.cookbook.grid import Grid, PlannedRun
 from kyvo.cookbook.job import SETTINGS, Job, JobState, read_state
-from kyvo.cookbook.settings import nested
+from kyvo.settings import nested
 
 _WRITTEN = ("dirpath", "save_to", "folder")
 """Options that say where a run writes."""

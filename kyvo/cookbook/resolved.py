@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from kyvo.cli import find_config
-from kyvo.cookbook.settings import nested
+from kyvo.settings import nested
 from kyvo.training.command import KyvoCLI
 from kyvo.training.continuation import FREE
 

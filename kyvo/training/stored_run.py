@@ -11,6 +11,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from kyvo.settings import nested
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.continuation import CONFIG_KEY
 from kyvo.training.language import LanguageModule
@@ -119,21 +120,9 @@ def _config(checkpoint: Path) -> dict[str, Any]:
     """The config in a checkpoint of `kyvo fit`, else the config.yaml in a folder above it."""
     flat = json.loads(_read(checkpoint).get(CONFIG_KEY, "{}"))
     if flat:
-        return _nested(flat)
+        return nested(flat)
     for folder in list(checkpoint.resolve().parents)[:2]:
         if (folder / "config.yaml").is_file():
             read: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
             return read
     raise ValueError(f"{checkpoint} holds no config of a run, and there is no config.yaml beside or above it")
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names as nested dictionaries."""
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *path, leaf = name.split(".")
-        place = nested
-        for key in path:
-            place = place.setdefault(key, {})
-        place[leaf] = value
-    return nested
