@@ -165,6 +165,15 @@ def test_half_precision_file_is_read_as_float32(tokenizer: ImageTokenizer, tmp_p
     assert tokenizer.codebook.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_copy_is_as_large_as_its_original_and_loses_nothing(tokenizer: ImageTokenizer, tmp_path: Path, dtype):
+    tokenizer.save_pretrained(tmp_path / "first", dtype)
+    first = ImageTokenizer.from_pretrained(tmp_path / "first")
+    first.save_pretrained(tmp_path / "second")
+    files = [tmp_path / name / "diffusion_pytorch_model.safetensors" for name in ("first", "second")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_our_quantiser_leaves_no_trace_in_the_plain_model(tokenizer: ImageTokenizer):
     model = plain_vq_model(tokenizer.model)
     model.quantize = EMAVectorQuantizer(32, 6, pool=128)

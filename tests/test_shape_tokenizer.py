@@ -440,6 +440,8 @@ def test_half_precision_spares_the_statistics(tmp_path: Path):
     assert torch.equal(loaded.model.mean, made.model.mean)
     assert torch.equal(loaded.codebook, made.codebook.half().float())
     assert made.codebook.dtype == torch.float32
+    loaded.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
 def test_folders_that_hold_no_tokenizer(tmp_path: Path):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kyvo.assets import resolve
 from kyvo.models import image_vq
+from kyvo.models.exact_dtype import exact_dtype
 from kyvo.models.quantizer import nearest
 
 if TYPE_CHECKING:
@@ -63,15 +64,17 @@ class ImageTokenizer:
         _refuse_misfits(str(folder), model, report)
         return cls(model)
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write config.json and safetensors that diffusers' `VQModel.from_pretrained` reads.
 
         Args:
             folder: Where to write; created if absent.
-            dtype: Type of the weights in the file. Narrower ones round: codes of borderline positions may differ.
+            dtype: Type of the weights in the file. Narrower ones round: codes of borderline positions may differ. The
+                default is the narrowest that does not round.
         """
+        plain = image_vq.plain_vq_model(self.model)
         # torch's own `to`: the one of diffusers warns that a model should be loaded in its final type.
-        nn.Module.to(image_vq.plain_vq_model(self.model), dtype).save_pretrained(str(folder))
+        nn.Module.to(plain, dtype or exact_dtype(plain.parameters())).save_pretrained(str(folder))
 
     @property
     def codebook(self) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kyvo.assets import resolve
 from kyvo.cameras import Cameras
+from kyvo.models.exact_dtype import exact_dtype
 from kyvo.models.finite_quantizer import FiniteScalarQuantizer
 from kyvo.models.gradient_quantizer import GradientVectorQuantizer
 from kyvo.models.library_quantizer import LibraryQuantizer
@@ -173,12 +174,13 @@ class ShapeTokenizer:
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors, for `from_pretrained`.
 
         Args:
             folder: Where to write; created if absent.
-            dtype: Type of the weights in the file. Narrower ones round: codes of borderline cells may differ.
+            dtype: Type of the weights in the file. Narrower ones round: codes of borderline cells may differ. The
+                default is the narrowest that does not round.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
@@ -218,13 +220,14 @@ class ShapeTokenizer:
         return cls(model, space, decoder)
 
 
-def _state(model: ShapeVQ, dtype: torch.dtype) -> dict[str, Tensor]:
+def _state(model: ShapeVQ, dtype: torch.dtype | None) -> dict[str, Tensor]:
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("quantize.")}
     state |= {f"quantize.{name}": value for name, value in _plain(model.quantize).state_dict().items()}
     # Statistics are few, and what is rounded in them is wrong everywhere.
     kept = {name for name, _ in model.named_buffers(recurse=False)}
+    narrow = dtype or exact_dtype(value for name, value in state.items() if name not in kept)
     return {
-        name: value.detach().to(value.dtype if name in kept or not value.is_floating_point() else dtype)
+        name: value.detach().to(value.dtype if name in kept or not value.is_floating_point() else narrow)
         .cpu().contiguous()
         for name, value in state.items()
     }  # fmt: skip
