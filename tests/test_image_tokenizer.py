@@ -387,7 +387,7 @@ def decibels(squared: np.ndarray) -> float:
 
 
 def test_quickstart_sizes(quickstart: ImageTokenizer):
-    assert (quickstart.size, quickstart.grid, quickstart.codebook.shape) == ((64, 64), (8, 8), (512, 64))
+    assert (quickstart.size, quickstart.grid, quickstart.codebook.shape) == ((64, 64), (8, 8), (1024, 64))
     assert sum(path.stat().st_size for path in QUICKSTART.iterdir()) < 4_000_000
 
 

@@ -319,7 +319,7 @@ def test_quickstart():
     tokenizer = UnifiedTokenizer.from_preset("quickstart")
     assert tokenizer.image_grid == (8, 8)
     v = tokenizer.vocabulary
-    assert (len(v.numbers), len(v.markers), v.image_codes, v.shape_codes) == (121, 14, 512, 0)
+    assert (len(v.numbers), len(v.markers), v.image_codes, v.shape_codes) == (121, 14, 1024, 0)
     assert (tokenizer.layout.object_order, tokenizer.layout.first_codes) == ("left-to-right", 0)
 
 

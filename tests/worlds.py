@@ -74,6 +74,6 @@ def batch_of(tokenizer: UnifiedTokenizer, task: Task | str, samples: Sequence[Sa
 
 def tiny_module(**options) -> LanguageModule:
     """A language module with random weights and 2 blocks of 32 dimensions over the quickstart vocabulary."""
-    tokenizer = UnifiedTokenizer.from_preset("quickstart")
+    tokenizer = UnifiedTokenizer.from_preset("quickstart", image_codes=512)
     defaults = {"backbone": TINY, "embeddings": NewEmbeddings(image_positions=True), "total_steps": 10}
     return LanguageModule(tokenizer, **(defaults | options))

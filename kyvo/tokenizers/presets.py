@@ -97,6 +97,6 @@ PRESETS: dict[str, Preset] = {
     # The released vocabulary counts 104 numbers where there are 103, which leaves one id that nothing uses.
     "kyvo-release-objectron": Preset("objectron", objectron_release, OBJECTRON_MARKERS, reserved=1, layout=_OBJECTRON),
     "unified": Preset(numbers=unified, markers=ALL_MARKERS, layout=Layout(clip="warn")),
-    "quickstart": Preset(image_codes=512, layout=Layout(image_grid=(8, 8), object_order="left-to-right")),
+    "quickstart": Preset(image_codes=1024, layout=Layout(image_grid=(8, 8), object_order="left-to-right")),
 }
 """Presets by name; ``UnifiedTokenizer.from_preset`` reads them."""
