@@ -1,7 +1,7 @@
 """Making worlds: the samples of a recipe written as shards, whatever is missing of them."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from data_modules.storage import Root
 CHUNK = 8
 
 
-def make(out: Path, recipe: WorldRecipe, workers: int = 2) -> None:
+def make(out: Path, recipe: WorldRecipe, workers: int = 2, splits: Container[str] | None = None) -> None:
     """Make a world as shards.
 
     The bytes depend on the recipe alone, not on the number of workers. Shards that are there already are kept, so an
@@ -28,21 +28,26 @@ def make(out: Path, recipe: WorldRecipe, workers: int = 2) -> None:
         out: Folder of the shards; created if need be.
         recipe: What is made.
         workers: Processes, each with one thread.
+        splits: Those of the recipe's splits to make; by default all.
 
     Raises:
         ValueError: If the folder holds a world of another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
     for split in recipe.scenes:
+        if splits is not None and split not in splits:
+            continue
         _make_split(out, recipe, split, workers)
         if recipe.engine is not None:
             add_questions(out, split, recipe.engine, recipe.seed, workers)
 
 
-def make_unless_packed(root: Root, recipe: WorldRecipe | None, workers: int) -> None:
+def make_unless_packed(
+    root: Root, recipe: WorldRecipe | None, workers: int, splits: Container[str] | None = None
+) -> None:
     """Make a world where a recipe is given, unless the folder holds a packed data set, which is taken as it is."""
     if recipe is not None and not Index.is_packed(root):
-        make(Path(root), recipe, workers)
+        make(Path(root), recipe, workers, splits)
 
 
 @dataclass(frozen=True)

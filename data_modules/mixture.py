@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from data_modules import shape_coding
@@ -36,6 +37,15 @@ log = logging.getLogger(__name__)
 
 _ENOUGH_TO_JUDGE = 1000
 """Samples after which a share of bad ones means something."""
+
+
+_STAGES = {
+    TrainerFn.FITTING: ("train", "val"),
+    TrainerFn.VALIDATING: ("val",),
+    TrainerFn.TESTING: ("test",),
+    TrainerFn.PREDICTING: ("test",),
+}
+"""The stages whose samples a command reads."""
 
 
 @dataclass
@@ -182,7 +192,7 @@ class MixtureDataModule(LightningDataModule):
     # ---- preparation ------------------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
-        """Make what is missing of the worlds, and code the pictures that have no codes.
+        """Make what the command reads and is missing of the worlds, and code the pictures that have no codes.
 
         A folder that holds a packed data set is taken as it is, so that one config serves the real data and the made.
 
@@ -193,9 +203,14 @@ class MixtureDataModule(LightningDataModule):
             if is_remote(data.root):
                 continue
             with _alone(data):
-                make_unless_packed(data.root, data.make, self.workers)
+                make_unless_packed(data.root, data.make, self.workers, self._splits_read(data))
                 if self.store_codes:
                     self._code(data)
+
+    def _splits_read(self, data: DataSet) -> set[str] | None:
+        """The splits that the trainer's command reads, so that `validate` makes no scenes to train on; None: all."""
+        command = None if self.trainer is None else self.trainer.state.fn
+        return None if command is None else {data.split(stage) for stage in _STAGES[command]}
 
     def _code(self, data: DataSet) -> None:
         """Add codes that are lacking; those of another tokenizer are never replaced unasked: `setup` refuses them."""

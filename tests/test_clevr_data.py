@@ -18,6 +18,7 @@ from data_modules.shards import ShardWriter, read_shard
 from data_modules.stream import BatchStream, Supply
 from kyvo.task import Task
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from tests.test_stream import _Recorder
 from tests.tiny_world import make_coded_world, tiny_image_tokenizer, tiny_recipe, tiny_tokenizer
 from tests.worlds import workload
 
@@ -32,6 +33,21 @@ def root(tmp_path_factory):
 def _data(root, **options):
     defaults = {"tasks": TASKS, "batch_size": 2, "eval_batch_size": 4}
     return ClevrDataModule(root, **({"tokenizer": tiny_tokenizer()} | defaults | options))
+
+
+class _Evaluated(_Recorder):
+    """Notes the evaluation batches too."""
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.seen.append(("val", dataloader_idx, batch.task.spec, len(batch.samples)))
+        return batch_idx
+
+    test_step = predict_step = validation_step
+
+
+def _trainer(**options):
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    return Trainer(accelerator="cpu", num_sanity_val_steps=0, **quiet, **options)
 
 
 def _ready(root, **options):
@@ -50,6 +66,15 @@ def test_the_world_is_made_and_coded_if_it_is_not_there(tmp_path):
     again = _ready(tmp_path / "world", make=tiny_recipe())
     assert {path.name: path.stat().st_ino for path in (tmp_path / "world").glob("*.tar")}.items() <= before.items()
     assert next(iter(again.train_dataloader())).keys == batch.keys
+
+
+@pytest.mark.parametrize(
+    ("command", "made"), [("fit", {"train", "val"}), ("validate", {"val"}), ("test", {"test"}), ("predict", {"test"})]
+)
+def test_a_command_makes_the_splits_that_it_reads(tmp_path, command, made):
+    data = _data(tmp_path, make=tiny_recipe(scenes={"train": 2, "val": 2, "test": 2}), tasks={"I-3": 1.0})
+    getattr(_trainer(max_steps=1), command)(_Evaluated(), datamodule=data)
+    assert {path.name.split("-")[0] for path in tmp_path.glob("*.tar")} == made
 
 
 def test_the_length_of_an_epoch(root):
@@ -170,16 +195,8 @@ def _run(stream):
 
 
 def test_a_trainer_takes_the_module(root):
-    from tests.test_stream import _Recorder
-
-    class Model(_Recorder):
-        def validation_step(self, batch, batch_idx, dataloader_idx=0):
-            self.seen.append(("val", dataloader_idx, batch.task.spec, len(batch.samples)))
-
-    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-    model = Model()
-    trainer = Trainer(accelerator="cpu", max_steps=3, num_sanity_val_steps=0, limit_train_batches=3, **quiet)
-    trainer.fit(model, _data(root))
+    model = _Evaluated()
+    _trainer(max_steps=3, limit_train_batches=3).fit(model, _data(root))
     assert [seen[:3] for seen in model.seen][3:6] == [("val", 0, "3-I"), ("val", 0, "3-I"), ("val", 1, "I-3")]
     drawn = Mixture(list(TASKS.values()), 0).schedule(0, 3)
     assert [seen[0] for seen in model.seen][:3] == [list(TASKS)[number] for number in drawn]
