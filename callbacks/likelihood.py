@@ -59,12 +59,14 @@ def token_groups(vocabulary: Vocabulary, ids: Tensor, weights: Tensor) -> Tensor
     Args:
         vocabulary: The ids.
         ids: Ids `[B, S]`.
-        weights: Weight of predicting each `[B, S]`; 0 where it is not to be written.
+        weights: Weight of predicting each `[B, S]`; 0 on padding.
 
     Returns:
         bool `[B, G, S - 1]`.
     """
-    written, codes = weights > 0, vocabulary.image_range
+    # Text that is read may be predicted too (`read_text_weight`).
+    written = (weights > 0) & (ids == vocabulary.marker("[OUTPUT-START]")).cumsum(1).bool()
+    codes = vocabulary.image_range
     image = (ids >= codes.start) & (ids < codes.stop)
     first = torch.zeros_like(image)
     first[:, 1:] = image[:, 1:] & (ids[:, :-1] == vocabulary.marker("[IMAGE-START]"))

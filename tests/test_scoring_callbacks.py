@@ -24,6 +24,7 @@ from kyvo.sample import Sample
 from kyvo.scene import SCHEMAS
 from kyvo.task import Task
 from kyvo.tokenizers.images import ImageTokenizer
+from kyvo.tokenizers.tokenizer import UnifiedTokenizer
 from kyvo.training.language import LanguageModule
 from tests.tiny_world import make_coded_world, tiny_tokenizer
 from tests.worlds import TINY, batch_of, random_sample, tiny_module
@@ -165,6 +166,15 @@ def test_groups_of_tokens_are_those_of_the_segments():
         assert found["scene_token"] == set(range(scene.start, scene.stop))
         assert found["text_token"] == set()
         assert found["token"] == set(range(image.start, written["eos"].stop))
+
+
+def test_text_that_is_read_is_in_no_group():
+    task, sample = Task.parse("3+T-3"), random_sample(0)
+    plain, asked = (UnifiedTokenizer.from_preset("quickstart", read_text_weight=weight) for weight in (0.0, 0.5))
+    batches = [batch_of(tokenizer, task, [sample]) for tokenizer in (plain, asked)]
+    assert (batches[1].weights > 0).sum() > (batches[0].weights > 0).sum()
+    groups = [token_groups(plain.vocabulary, batch.ids, batch.weights) for batch in batches]
+    assert torch.equal(*groups)
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from kyvo.task import Task
 from kyvo.tokenizers.sequence import Segment
 from kyvo.tokenizers.text import EMBEDDED, TextTokenizer
 from kyvo.tokenizers.tokenizer import UnifiedTokenizer
+from tests.worlds import random_sample
 
 QUICK = UnifiedTokenizer.from_preset("quickstart", image_grid=(2, 3), image_codes=9)
 GIVEN = UnifiedTokenizer.from_preset(
@@ -118,6 +119,17 @@ def test_published_vocabularies(golden):
         layout = found[name].layout
         assert (layout.image_grid, layout.image_order, layout.output_image_order) == ((16, 16), "raster", "center-out")
         assert (layout.first_codes, layout.first_codes_weight) == (5, 10.0)
+
+
+def test_text_that_is_read_weighs_what_is_said():
+    tokenizer = UnifiedTokenizer.from_preset("quickstart", read_text_weight=0.25)
+    for spec in ("I+3+Q-A", "3+T-3"):
+        sequence = tokenizer.encode(Task.parse(spec), random_sample(0))
+        [text] = [one for one in sequence.segments if one.name == "text" and not one.written]
+        expected = np.zeros(len(sequence))
+        expected[text.start + 1 : text.stop] = 0.25
+        expected[sequence.prompt_length :] = 1
+        assert sequence.weights.tolist() == expected.tolist()
 
 
 def test_an_objectron_sequence(golden):

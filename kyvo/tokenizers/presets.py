@@ -32,6 +32,7 @@ class Layout:
         output_image_order: order of the codes of images that are written.
         first_codes: how many codes at the start of every written image weigh more in the loss.
         first_codes_weight: how much more.
+        read_text_weight: weight in the loss of the questions and instructions that are read; 0 as in the paper.
         shape_length: codes of one 3D shape; None for what the schema says.
         object_order: order of the objects of a scene: as given, or from left to right in the picture.
         clip: what to do with numbers outside their grid: ``error``, or ``warn`` and take the outermost.
@@ -44,6 +45,7 @@ class Layout:
     output_image_order: ImageOrder = "raster"
     first_codes: int = 0
     first_codes_weight: float = 1.0
+    read_text_weight: float = 0.0
     shape_length: int | None = None
     object_order: ObjectOrder = "given"
     clip: Clip = "error"

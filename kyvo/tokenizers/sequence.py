@@ -30,7 +30,8 @@ class TokenSequence:
 
     Args:
         ids: int64 [S].
-        weights: float32 [S], weight of the loss of predicting each id; 0 on what is read.
+        weights: float32 [S], weight of the loss of predicting each id; 0 on what is read, but for text where the layout
+            gives it one.
         segments: spans that tile the sequence.
         prompt_length: ids up to and including [OUTPUT-START].
     """

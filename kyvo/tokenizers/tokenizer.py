@@ -87,6 +87,7 @@ class UnifiedTokenizer:
         output_image_order: ImageOrder | None = None,
         first_codes: int | None = None,
         first_codes_weight: float | None = None,
+        read_text_weight: float | None = None,
         shape_length: int | None = None,
         object_order: ObjectOrder | None = None,
         clip: Clip | None = None,
@@ -112,6 +113,9 @@ class UnifiedTokenizer:
             output_image_order: order of the codes of images that are written.
             first_codes: how many codes at the start of every written image weigh more in the loss.
             first_codes_weight: how much more.
+            read_text_weight: weight in the loss of the questions and instructions that are read; 0 as in the paper.
+                Whoever can say what may be asked of a scene has learned to look up its objects, of which an answer of
+                one word teaches little.
             shape_length: codes of one 3D shape; by default as many as the schema says.
             object_order: order of the objects of a scene.
             clip: what to do with numbers outside their grid.
@@ -135,6 +139,7 @@ class UnifiedTokenizer:
             output_image_order=output_image_order,
             first_codes=first_codes,
             first_codes_weight=first_codes_weight,
+            read_text_weight=read_text_weight,
             shape_length=shape_length,
             object_order=object_order,
             clip=clip,
@@ -343,6 +348,9 @@ class UnifiedTokenizer:
                 if segment.name == "image":
                     first = segment.start + 1
                     weights[first : first + self.layout.first_codes] = self.layout.first_codes_weight
+            elif segment.name == "text":
+                # Its marker always comes: nothing is learned from it.
+                weights[segment.start + 1 : segment.stop] = self.layout.read_text_weight
         return weights
 
     def _cut(self, modality: Modality, tokens: list[int]) -> tuple[list[int] | None, list[int], int]:
