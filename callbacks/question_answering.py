@@ -25,7 +25,7 @@ class QuestionAnswering(Scoring):
     def make_metric(self, trainer: Trainer, module: LanguageModule, workload: Workload) -> Metric:
         """`AnswerAccuracy` over the types of question that the data holds."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        return AnswerAccuracy(data.question_types(workload.dataset), data.training_answers(workload.dataset))
+        return AnswerAccuracy(data.question_types(workload.dataset), data.training_answers(workload.dataset) or None)
 
     def update(
         self,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from kyvo import Kyvo, cli
 from kyvo.assets import ROOT
@@ -26,11 +27,13 @@ def metrics(tmp_path_factory):
 @pytest.mark.parametrize(
     ("metric", "least"),
     [
-        ("recognition/jaccard", 0.75),
-        ("question_answering/accuracy", 0.85),
-        ("instruction/jaccard", 0.8),
-        ("rendering/object_psnr", 22),
-        ("rendering/psnr", 30),
+        # The README's numbers are of 500 scenes; these leave room for the spread of fewer.
+        ("recognition/jaccard", 0.8),
+        ("question_answering[I+3+Q-A]/accuracy", 0.72),
+        ("question_answering[3+Q-A]/accuracy", 0.72),
+        ("instruction/jaccard", 0.7),
+        ("rendering/psnr", 34),
+        ("rendering/object_psnr", 25),
     ],
 )
 def test_it_reaches_what_is_said_of_it(metrics, metric, least):
@@ -41,12 +44,18 @@ def test_all_that_it_writes_is_well_formed(metrics):
     assert all(value == 1 for name, value in metrics.items() if name.endswith("/well_formed"))
 
 
-def test_it_loads_by_its_name_and_takes_any_picture():
-    model = Kyvo.from_pretrained("mini")
+def test_baselines_that_need_training_data_are_left_out_without(metrics):
+    assert not [name for name in metrics if "majority" in name]
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(None, torch.float32), (torch.bfloat16, torch.bfloat16)])
+def test_it_loads_by_its_name_and_takes_any_picture(wanted, found):
+    model = Kyvo.from_pretrained("mini", dtype=wanted)
+    assert model.model.lm_head.weight.dtype == found
     noise = np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3), dtype=np.uint8)
     scenes = model.recognize(list(noise))
     assert [picture.size for picture in model.render(scenes)] == [(64, 64), (64, 64)]
 
 
 def test_it_is_small():
-    assert sum(path.stat().st_size for path in (ROOT / "mini").iterdir()) <= 12e6
+    assert sum(path.stat().st_size for path in (ROOT / "mini").rglob("*") if path.is_file()) <= 12e6

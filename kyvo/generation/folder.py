@@ -48,7 +48,7 @@ def read_folder(source: str | Path, dtype: torch.dtype | None = None) -> ModelFo
 
     Args:
         source: The folder, the name of a model that ships, or the id of such a repository on the Hub.
-        dtype: Type of the weights; by default that of the file.
+        dtype: Type of the weights; by default that of the file, but float32 for float16, which is for storing.
 
     Raises:
         ValueError: If it is another folder, or no such repository can be had.
@@ -79,9 +79,11 @@ def _model(folder: Path, vocabulary: Vocabulary, dtype: torch.dtype | None) -> K
     if (folder / ADAPTER).is_file():
         # Adapters are trained over float32, whatever the type of the backbone's file.
         return from_plain(_adapted(folder, vocabulary.size, dtype or torch.float32), vocabulary)
-    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == "kyvo":
-        return KyvoForCausalLM.from_pretrained(folder, dtype=dtype or "auto")
-    return from_plain(LlamaForCausalLM.from_pretrained(folder, dtype=dtype or "auto"), vocabulary)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = torch.float32 if config.get("dtype") == "float16" else "auto"
+    if config.get("model_type") == "kyvo":
+        return KyvoForCausalLM.from_pretrained(folder, dtype=dtype or stored)
+    return from_plain(LlamaForCausalLM.from_pretrained(folder, dtype=dtype or stored), vocabulary)
 
 
 def _adapted(folder: Path, size: int, dtype: torch.dtype) -> LlamaForCausalLM:

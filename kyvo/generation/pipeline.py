@@ -68,7 +68,7 @@ class Kyvo:
 
         Args:
             folder: The folder, the name of a model that ships (mini), or the id of such a repository on the Hub.
-            dtype: Type of the weights; by default that of the file.
+            dtype: Type of the weights; by default that of the file, but float32 for float16, which is for storing.
             **options: `sampling` and `batch_size`.
 
         Raises:

@@ -172,7 +172,8 @@ class UnifiedEmbedding(nn.Module):
         for name, (start, stop) in self.ranges.items():
             here = (ids >= start) & (ids < stop)
             vectors = self.parts[name](torch.where(here, ids - start, 0))
-            output = vectors if output is None else torch.where(here[..., None], vectors, output)
+            # Tables of sines are float32 whatever the weights are.
+            output = vectors if output is None else torch.where(here[..., None], vectors.to(output.dtype), output)
         if output is None:
             raise ValueError("an embedding needs at least one range that is not empty")
         if self.image_positions is None:
