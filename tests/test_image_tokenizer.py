@@ -172,6 +172,7 @@ def test_a_copy_is_as_large_as_its_original_and_loses_nothing(tokenizer: ImageTo
     first.save_pretrained(tmp_path / "second")
     files = [tmp_path / name / "diffusion_pytorch_model.safetensors" for name in ("first", "second")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert str(tmp_path) not in (tmp_path / "second" / "config.json").read_text()
 
 
 def test_our_quantiser_leaves_no_trace_in_the_plain_model(tokenizer: ImageTokenizer):

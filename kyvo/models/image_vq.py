@@ -144,7 +144,8 @@ def plain_vq_model(model: "VQModel") -> "VQModel":
     """
     from diffusers import VQModel
 
-    copy = VQModel.from_config(model.config)
+    # Where a model was read from is nobody's business.
+    copy = VQModel.from_config({name: value for name, value in model.config.items() if name != "_name_or_path"})
     state = {name: value.float().cpu() for name, value in model.state_dict().items()}
     copy.load_state_dict({name: state[name] for name in copy.state_dict()})
     return copy.eval()
