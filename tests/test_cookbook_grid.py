@@ -1,5 +1,6 @@
 """Grids: how a file is expanded into runs and rows, what is refused, and that those that ship can be run."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import yaml
 
 from kyvo.cookbook.grid import Choice, Grid
 from kyvo.cookbook.plan import Plan, find_grid, grid_names
+
+RESULTS = Path(__file__).parents[1] / "configs" / "cookbook" / "results"
 
 QUESTIONS = ("backbones", "granularity", "modality_order", "numbers", "order", "ours", "recipes", "shape_loss")
 
@@ -139,6 +142,17 @@ def test_what_is_published_is_of_rows_that_there_are(name):
         assert bool(column.published) == bool(column.source)
     assert len(grid.runs()) >= len(grid.rows) * len(grid.seeds)
     assert isinstance(grid.base, Choice)
+
+
+@pytest.mark.parametrize("table", sorted(RESULTS.glob("*.csv")), ids=lambda table: table.stem)
+def test_a_committed_table_is_of_the_whole_grid_as_it_is(table):
+    grid = Grid.read(find_grid(table.stem))
+    rows = list(csv.DictReader(table.open()))
+    assert [row["run"] for row in rows] == list(grid.rows)
+    for row in rows:
+        assert int(row["runs"]) == len(grid.seeds)
+        assert all(float(row[column.metric]) >= 0 for column in grid.columns)
+    assert all(table.with_suffix(suffix).is_file() for suffix in (".md", ".tex", ".png"))
 
 
 def covering(grid):
