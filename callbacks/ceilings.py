@@ -58,7 +58,6 @@ def taught(module: LanguageModule, batch: TokenBatch) -> list[Generation]:
     """What a batch's own tokens say, read as if they had been generated, and surely."""
     workload: Workload = batch.workload
     tokenizer = module.tokenizer.with_schema(workload.schema)
-    # Tokens with a weight in the loss are those to be written.
-    rows = zip(batch.ids.cpu().numpy(), batch.weights.cpu().numpy(), strict=True)
-    found = [tokenizer.decode(workload.task, ids[weights > 0]) for ids, weights in rows]
+    rows = zip(batch.ids.cpu().numpy(), batch.prompt_lengths.tolist(), batch.lengths.tolist(), strict=True)
+    found = [tokenizer.decode(workload.task, ids[start:stop]) for ids, start, stop in rows]
     return [one if one.scene is None else replace(one, confidences=(1.0,) * len(one.scene)) for one in found]

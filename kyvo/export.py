@@ -70,14 +70,15 @@ def model_card(run: StoredRun, adapter: bool = False) -> ModelCard:
         run: The run.
         adapter: Whether the adapter is kept.
     """
-    backbone = run.module.hparams["backbone"]
+    given = run.module.hparams
+    backbone = given["backbone"] if isinstance(given["backbone"], str) else None
     return ModelCard(
         run.tokenizer.vocabulary,
         run.module.recipe,
         run.steps,
         run.tasks,
         run.roots,
-        backbone if isinstance(backbone, str) else None,
+        given.get("init") or backbone,
         adapter,
         why_not_plain(run.module.model),
     )

@@ -25,7 +25,7 @@ class ModelCard:
         steps: Optimiser steps.
         tasks: Specs of its tasks.
         data: Folders of its training data.
-        backbone: Where it started from; None for random weights.
+        start: The model that it started from; None for random weights.
         adapter: Whether the folder holds an adapter of the backbone.
         not_plain: What of it no plain Llama computes; None if the folder holds one.
     """
@@ -35,7 +35,7 @@ class ModelCard:
     steps: int
     tasks: tuple[str, ...]
     data: tuple[str, ...]
-    backbone: str | None
+    start: str | None
     adapter: bool
     not_plain: str | None
 
@@ -46,12 +46,12 @@ class ModelCard:
 
     def _metadata(self) -> str:
         lines = ["library_name: kyvo", "tags: [kyvo, 3d, image-to-3d, multimodal]"]
-        if self.backbone is not None:
-            lines.append(f"base_model: {self.backbone}")
+        if self.start is not None:
+            lines.append(f"base_model: {self.start}")
         return "\n".join(["---", *lines, "---"])
 
     def _what(self) -> str:
-        start = f"from {self.backbone}" if self.backbone else "from random weights"
+        start = f"from {self.start}" if self.start else "from random weights"
         tasks = "\n".join(f"- `{spec}`: {Task.parse(spec).name.replace('_', ' ')}" for spec in self.tasks)
         data = ", ".join(f"`{root}`" for root in self.data) or "data that its config does not name"
         return (
@@ -108,8 +108,8 @@ class ModelCard:
 
     def _limits(self) -> str:
         licence = (
-            f"The weights derive from {self.backbone}: its licence holds for them."
-            if self.backbone
+            f"The weights derive from {self.start}: its licence holds for them."
+            if self.start
             else "The weights are as free as the data that they were trained on."
         )
         return (

@@ -87,3 +87,13 @@ def test_what_is_taught_is_what_the_tokens_say(boxes):
     (found,) = taught(SimpleNamespace(tokenizer=tokenizer), batch)
     assert found.scene.objects[0]["dimensions"] == pytest.approx((0.5, 1.0, 1.0))
     assert (found.confidences, found.malformed) == ((1.0,), 0)
+
+
+@pytest.mark.parametrize("read_text_weight", [0.0, 0.5])
+def test_text_that_is_read_is_not_taken_for_written(read_text_weight):
+    tokenizer = UnifiedTokenizer.from_preset("quickstart", read_text_weight=read_text_weight)
+    workload, sample = Workload(Task.parse("3+T-3"), tokenizer.schema.name), random_sample(1)
+    batch = collate(tokenizer, workload, [encode(tokenizer, workload.task, sample)], True)
+    [found] = taught(SimpleNamespace(tokenizer=tokenizer), batch)
+    assert found.malformed == 0
+    assert len(found.scene) == len(sample.target_scene)

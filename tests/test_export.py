@@ -114,9 +114,20 @@ def test_what_no_plain_llama_computes_stays_a_kyvo(tmp_path):
     ids = batch_of(module.tokenizer, "3-I", [random_sample(0)]).ids
     assert torch.equal(_logits(found, ids), _logits(module.model, ids))
     assert torch.equal(_logits(read_folder(tmp_path / "out").model, ids), _logits(module.model, ids))
-    assert "This is no plain Llama: codes of images carry" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "This is no plain Llama: codes of images carry" in card
+    assert "Trained from random weights (recipe `scratch`, 3 steps)" in card
     with pytest.raises(ValueError, match="recipe 'scratch' leaves no adapter"):
         export(str(run), out=tmp_path / "kept", adapter="keep")
+
+
+def test_a_card_names_the_model_that_training_started_from(tmp_path):
+    shape = {"backbone": {"hidden_size": 32, "layers": 2, "heads": 2}, "recipe": "scratch"}
+    positions = {"embeddings": {"image_positions": True}}
+    export(str(fit(tmp_path / "first", **shape, **positions)), out=tmp_path / "start")
+    second = fit(tmp_path / "second", **shape, **positions, init=str(tmp_path / "start"))
+    export(str(second), out=tmp_path / "out")
+    assert f"Trained from {tmp_path / 'start'} (recipe `scratch`, 3 steps)" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_wrong_sources_and_targets_are_refused(run, tmp_path):
