@@ -47,8 +47,8 @@ class Batch:
 
     Args:
         ids: int64 [R, S].
-        weights: float32 [R, S], weight of predicting each token in the loss; 0 on padding and on what is read, but for text
-            where the layout has a `read_text_weight`.
+        weights: float32 [R, S], weight of predicting each token in the loss; 0 on padding and on what is read, but
+            for text where the layout has a `read_text_weight`.
         lengths: int64 [B], tokens of each sequence without padding.
         prompt_lengths: int64 [B], tokens up to and including [OUTPUT-START].
         workload: What all the sequences are of.

@@ -127,7 +127,8 @@ def test_a_card_names_the_model_that_training_started_from(tmp_path):
     export(str(fit(tmp_path / "first", **shape, **positions)), out=tmp_path / "start")
     second = fit(tmp_path / "second", **shape, **positions, init=str(tmp_path / "start"))
     export(str(second), out=tmp_path / "out")
-    assert f"Trained from {tmp_path / 'start'} (recipe `scratch`, 3 steps)" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Trained from {tmp_path / 'start'} (recipe `scratch`, 3 steps)" in card
 
 
 def test_wrong_sources_and_targets_are_refused(run, tmp_path):
