@@ -42,6 +42,7 @@ class TokenBatch(Protocol):
     ids: Tensor
     weights: Tensor
     lengths: Tensor
+    prompt_lengths: Tensor
     positions: Tensor | None
     workload: Workload
     samples: Sequence[Sample]
